@@ -1,0 +1,5 @@
+"""Decentralized training methods, each built as a `GossipAlgorithm`. Pure JAX."""
+
+from gossipjax.algorithms.averaging import gossip
+
+__all__ = ["gossip"]

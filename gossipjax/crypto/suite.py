@@ -1,0 +1,75 @@
+"""The cryptographic functions that protocol code may use, as one value to hand in."""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nacl.exceptions import BadSignatureError, CryptoError
+from nacl.signing import SigningKey, VerifyKey
+
+SIGNATURE_BYTES = 64
+KEY_BYTES = 32
+
+
+class CryptoSuite(NamedTuple):
+    """Pure functions over bytes.
+
+    Attributes:
+        sign: `(seed, domain, message) → signature`; `seed` 32 bytes, signature 64 bytes.
+        verify: `(public_key, domain, message, signature) → bool`; never raises on bytes.
+        digest: `(data) → 32 bytes`, collision resistant.
+    """
+
+    sign: Callable[[bytes, bytes, bytes], bytes]
+    verify: Callable[[bytes, bytes, bytes, bytes], bool]
+    digest: Callable[[bytes], bytes]
+
+
+def _prefixed(domain: bytes, message: bytes) -> bytes:
+    # The separator keeps ("a", "bc") and ("ab", "c") apart; domains are constants without NUL.
+    return b"gossipjax/v1/" + domain + b"\0" + message
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _ed25519_sign(seed: bytes, domain: bytes, message: bytes) -> bytes:
+    return SigningKey(seed).sign(_prefixed(domain, message)).signature
+
+
+def _ed25519_verify(public_key: bytes, domain: bytes, message: bytes, signature: bytes) -> bool:
+    if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        VerifyKey(public_key).verify(_prefixed(domain, message), signature)
+    except (BadSignatureError, CryptoError):
+        return False
+    return True
+
+
+def ed25519_suite() -> CryptoSuite:
+    """Ed25519 (RFC 8032) over domain-prefixed messages, and SHA-256."""
+    return CryptoSuite(_ed25519_sign, _ed25519_verify, _sha256)
+
+
+def _keyed_hash(key: bytes, domain: bytes, message: bytes) -> bytes:
+    return hashlib.blake2b(
+        _prefixed(domain, message), key=key, digest_size=SIGNATURE_BYTES
+    ).digest()
+
+
+def _keyed_hash_verify(public_key: bytes, domain: bytes, message: bytes, signature: bytes) -> bool:
+    if len(public_key) != KEY_BYTES:
+        return False
+    return hmac.compare_digest(_keyed_hash(public_key, domain, message), signature)
+
+
+def insecure_suite() -> CryptoSuite:
+    """A keyed hash in place of signatures: anyone who knows a *public* key can forge.
+
+    For simulations only, where ten thousand peers would otherwise be an elliptic-curve benchmark.
+    The signing seed and the public key are the same bytes.
+    """
+    return CryptoSuite(_keyed_hash, _keyed_hash_verify, _sha256)

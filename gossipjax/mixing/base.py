@@ -1,0 +1,117 @@
+"""The types that mixers, compressors and algorithms are made of."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from gossipjax.types import Params, Payload
+
+State = Any
+"""A pytree of arrays that a mixer or algorithm carries from round to round."""
+
+
+class Neighbors(NamedTuple):
+    """What has arrived, in K slots of fixed number, so that mixing compiles once.
+
+    Attributes:
+        payload: pytree of arrays `[K, …]`. An empty slot may hold anything, NaN included.
+        weight: float32 `[K]`, ≥ 0, relative to this peer's own weight of `self_weight`;
+            0 marks an empty slot.
+        staleness: float32 `[K]`, ≥ 0: local steps by which the slot's version is behind.
+        slot_is_new: bool `[K]`: the slot has changed since the last mix.
+        self_weight: float32 scalar: 1, or 0 for a joiner that adopts what it is given.
+    """
+
+    payload: Payload
+    weight: jax.Array
+    staleness: jax.Array
+    slot_is_new: jax.Array
+    self_weight: jax.Array
+
+
+class MixInfo(NamedTuple):
+    """Diagnostics of one mix. They never feed back into parameters.
+
+    Attributes:
+        weight: float32 `[K]`: the convex weight that each slot had in the result.
+        self_weight: float32 scalar: the own weight; the weights add up to 1.
+    """
+
+    weight: jax.Array
+    self_weight: jax.Array
+
+
+class GossipAlgorithm(NamedTuple):
+    """Decentralized training as three pure functions, in the manner of an optax transformation.
+
+    A peer calls `jit` of them; a simulator calls `vmap` of the same.
+
+    Attributes:
+        init: `(params) → state`.
+        share: `(state, params, key) → (payload, state)`: what this peer tells. The payload is a
+            pytree of arrays of static shape.
+        mix: `(state, params, neighbors) → (params, state, info)`.
+    """
+
+    init: Callable[[Params], State]
+    share: Callable[[State, Params, jax.Array], tuple[Payload, State]]
+    mix: Callable[[State, Params, Neighbors], tuple[Params, State, MixInfo]]
+
+
+class Mixer(NamedTuple):
+    """Reduces own parameters and K payloads of the same structure to new parameters.
+
+    Attributes:
+        init: `(params) → state`.
+        mix: `(state, params, neighbors) → (params, state, info)`.
+    """
+
+    init: Callable[[Params], State]
+    mix: Callable[[State, Params, Neighbors], tuple[Params, State, MixInfo]]
+
+
+class Transform(NamedTuple):
+    """Changes the neighbors' payloads or weights before a mixer reduces them.
+
+    Attributes:
+        init: `(params) → state`.
+        apply: `(state, params, neighbors) → (neighbors, state)`.
+    """
+
+    init: Callable[[Params], State]
+    apply: Callable[[State, Params, Neighbors], tuple[Neighbors, State]]
+
+
+def chain(*links: Transform | Mixer) -> Mixer:
+    """Transforms applied left to right, and the mixer at the end of the line.
+
+    Its state is the tuple of the states.
+
+    Example:
+        >>> mixer = chain(discount_staleness(polynomial_decay(0.5)), weighted_mean())
+
+    Args:
+        *links: any number of transforms, then exactly one mixer.
+
+    Raises:
+        TypeError: anything else.
+    """
+    last = links[-1] if links else None
+    transforms = [link for link in links[:-1] if isinstance(link, Transform)]
+    if not isinstance(last, Mixer) or len(transforms) != len(links) - 1:
+        kinds = ", ".join(type(link).__name__ for link in links)
+        raise TypeError(f"chain takes transforms and, last, one mixer; got ({kinds})")
+
+    def init(params: Params) -> State:
+        return tuple(link.init(params) for link in links)
+
+    def mix(state: State, params: Params, neighbors: Neighbors) -> tuple[Params, State, MixInfo]:
+        states = []
+        for transform, transform_state in zip(transforms, state[:-1], strict=True):
+            neighbors, transform_state = transform.apply(transform_state, params, neighbors)
+            states.append(transform_state)
+        params, mixer_state, info = last.mix(state[-1], params, neighbors)
+        return params, (*states, mixer_state), info
+
+    return Mixer(init, mix)

@@ -1,0 +1,78 @@
+"""Every parameter of the protocol, with its reason."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gossipjax.errors import LocalProtocolError
+
+_SECOND = 1_000_000_000
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of a `PeerMachine`. The defaults suit a handful to some thousand peers."""
+
+    fanout: Positive = 3
+    """Neighbors that are offered each update. A rumor needs about log(n) rounds to reach everyone
+    for any fanout ≥ 1; traffic per round is `fanout` payloads whatever the size of the network."""
+
+    view_size: Positive = 16
+    """Peers kept connected. Keep-alive traffic is proportional to it; the graph of views stays
+    connected under churn with high probability from about log(n) + 5 on."""
+
+    probe_interval_ns: Positive = 2 * _SECOND
+    """Between two keep-alives to every neighbor."""
+
+    suspect_after_ns: Positive = 6 * _SECOND
+    """Silence after which a neighbor is offered nothing: three lost keep-alives."""
+
+    dead_after_ns: Positive = 15 * _SECOND
+    """Silence after which a neighbor is dropped. Above the pauses of a busy training process."""
+
+    connect_timeout_ns: Positive = 5 * _SECOND
+    """From dialling to a complete greeting."""
+
+    retry_min_ns: Positive = _SECOND // 2
+    """First wait before an address is dialled again; it doubles with every failure."""
+
+    retry_max_ns: Positive = 20 * _SECOND
+    """Longest wait before an address is dialled again: how long a peer that was cut off from
+    everybody may take to notice that the network is back."""
+
+    gossip_peers_interval_ns: Positive = 10 * _SECOND
+    """Between two requests for the addresses of others, each to one random neighbor."""
+
+    book_size: Positive = 1024
+    """Peer records remembered; the oldest gives way."""
+
+    downloads_max: Positive = 4
+    """Transfers at the same time; further offers wait, newest per author. Memory is bounded by
+    `2 · downloads_max` payloads."""
+
+    stall_after_ns: Positive = 10 * _SECOND
+    """A transfer without a new chunk for so long is dropped (slow loris)."""
+
+    catch_up_gap: Positive = 100
+    """A joiner that is more local steps behind a neighbor adopts the neighbor's parameters instead
+    of averaging its own into the network's. Below it, its own work is worth keeping."""
+
+    catch_up_settle_ns: Positive = _SECOND
+    """After its first connection a joiner listens for so long to learn how far the others are."""
+
+    faults_max: Positive = 8
+    """Refused messages after which a peer is disconnected and banned."""
+
+    ban_ns: Positive = 60 * _SECOND
+    """How long a ban lasts. Short: at this stage nothing that a peer does is proof of malice."""
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that cannot work."""
+        if not self.probe_interval_ns < self.suspect_after_ns < self.dead_after_ns:
+            raise LocalProtocolError(
+                "expected probe_interval_ns < suspect_after_ns < dead_after_ns, got "
+                f"{self.probe_interval_ns}, {self.suspect_after_ns}, {self.dead_after_ns}"
+            )
+        if self.retry_min_ns > self.retry_max_ns:
+            raise LocalProtocolError("expected retry_min_ns ≤ retry_max_ns")

@@ -1,0 +1,68 @@
+"""What can happen to a peer: the inputs of `PeerMachine.handle`."""
+
+from msgspec import Struct
+
+from gossipjax.types import PeerId
+from gossipjax.wire.envelope import SealedUpdate, Verified
+from gossipjax.wire.messages import AnyMessage, PeerRecord
+
+
+class Received(Struct, frozen=True):
+    """A decoded message came over a connection that is bound to `sender`; `data` with a `Chunk`."""
+
+    sender: PeerId
+    message: AnyMessage
+    data: bytes | memoryview | None = None
+
+
+class Misbehaved(Struct, frozen=True):
+    """The shell refused bytes of `sender` before they became a message."""
+
+    sender: PeerId
+    reason: str
+
+
+class PeerConnected(Struct, frozen=True):
+    """A connection with this peer is up, in either direction, and both have greeted."""
+
+    record: Verified[PeerRecord]
+
+
+class PeerLost(Struct, frozen=True):
+    """The last connection with this peer is gone."""
+
+    peer: PeerId
+
+
+class DeadlinePassed(Struct, frozen=True):
+    """`PeerMachine.next_deadline_ns` has passed."""
+
+
+class Published(Struct, frozen=True):
+    """This peer's training has sealed a new update."""
+
+    update: SealedUpdate
+
+
+class Inspected(Struct, frozen=True):
+    """Answer to the effect `Inspect`: the reason of a refusal, None when all is well."""
+
+    author: PeerId
+    root: bytes
+    refusal: str | None
+
+
+class Stopping(Struct, frozen=True):
+    """This peer is about to end; nothing is handled after it."""
+
+
+Event = (
+    Received
+    | Misbehaved
+    | PeerConnected
+    | PeerLost
+    | DeadlinePassed
+    | Published
+    | Inspected
+    | Stopping
+)

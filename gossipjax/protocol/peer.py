@@ -1,0 +1,251 @@
+"""`PeerMachine`: routes events to the machines of one peer and gathers their effects."""
+
+from collections.abc import Iterable
+
+from gossipjax.crypto.suite import CryptoSuite
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.catch_up import CatchUpMachine
+from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.dissemination import DisseminationMachine
+from gossipjax.protocol.effects import Deliver, Disconnect, Effects, Refuse, Send
+from gossipjax.protocol.events import (
+    DeadlinePassed,
+    Event,
+    Inspected,
+    Misbehaved,
+    PeerConnected,
+    PeerLost,
+    Published,
+    Received,
+    Stopping,
+)
+from gossipjax.protocol.membership import MembershipMachine, Neighbor
+from gossipjax.protocol.rng import SplitMix64
+from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.wire.address import Address
+from gossipjax.wire.envelope import Verified, record_author
+from gossipjax.wire.messages import (
+    AnyMessage,
+    Chunk,
+    Get,
+    GetOffer,
+    GetPeers,
+    Hello,
+    Leave,
+    Missing,
+    Offer,
+    PeerRecord,
+    Peers,
+    Ping,
+    Pong,
+)
+
+
+class PeerMachine:
+    """The whole protocol of one peer as one deterministic object.
+
+    Outputs are a function of the arguments given here and of the history of `handle` calls.
+
+    Accepts: every `Event`.
+    Emits: every `Effect`.
+    Keeps true: nothing that a peer sends raises; whatever is refused is reported as `Refuse`.
+
+    Args:
+        config: parameters.
+        record: the own peer record.
+        manifest_digest: digest of this run's manifest.
+        payload_bytes: size of every payload of this run.
+        suite: signatures and digests.
+        seed: of every random choice.
+        bootstrap: addresses to join by; empty for the first peer of a run.
+        book: records remembered from an earlier life.
+        version: model version to begin with.
+        epoch_s: Unix time in seconds at protocol time 0; for the expiry of records only.
+    """
+
+    def __init__(
+        self,
+        config: ProtocolConfig,
+        record: Verified[PeerRecord],
+        *,
+        manifest_digest: bytes,
+        payload_bytes: int,
+        suite: CryptoSuite,
+        seed: int,
+        bootstrap: Iterable[Address] = (),
+        book: Iterable[Verified[PeerRecord]] = (),
+        version: int = 0,
+        epoch_s: int = 0,
+    ):
+        self.id = record_author(record.body)
+        self._config = config
+        self._rng = SplitMix64(seed)
+        self._version = version
+        self._epoch_s = epoch_s
+        self._faults = BoundedDict[PeerId, int](config.book_size)
+        self._banned_until_ns = BoundedDict[PeerId, Nanoseconds](config.book_size)
+        self._membership = MembershipMachine(config, record, suite, self._rng, bootstrap, book)
+        self._dissemination = DisseminationMachine(config, manifest_digest, payload_bytes, suite)
+        self._catch_up = CatchUpMachine(
+            config, self._rng, joins_others=self._membership.joins_others
+        )
+
+    @property
+    def next_deadline_ns(self) -> Nanoseconds:
+        """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
+        deadlines = (
+            self._membership.next_deadline_ns,
+            self._dissemination.next_deadline_ns,
+            self._catch_up.next_deadline_ns,
+        )
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    @property
+    def neighbors(self) -> dict[PeerId, Neighbor]:
+        """Connected peers, for display."""
+        return self._membership.neighbors
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether this peer's parameters count."""
+        return self._catch_up.is_done
+
+    def handle(self, event: Event, now_ns: Nanoseconds) -> Effects:
+        """Take one event; return what to do, in order. Never raises because of a peer."""
+        match event:
+            case Received():
+                return self._received(event, now_ns)
+            case DeadlinePassed():
+                return self._tick(now_ns)
+            case Published():
+                return self._published(event)
+            case Inspected():
+                return self._inspected(event, now_ns)
+            case PeerConnected():
+                return self._connected(event.record, now_ns)
+            case PeerLost():
+                return self._lost(event.peer, now_ns)
+            case Misbehaved():
+                return self._refuse(event.sender, event.reason, now_ns)
+            case Stopping():
+                return [
+                    effect
+                    for peer in self.neighbors
+                    for effect in (Send(peer, Leave("stopping")), Disconnect(peer, "stopping"))
+                ]
+
+    def _received(self, event: Received, now_ns: Nanoseconds) -> Effects:
+        neighbor = self.neighbors.get(event.sender)
+        if neighbor is None:  # a last message of somebody who was just dropped
+            return []
+        self._membership.heard(event.sender, now_ns)
+        try:
+            effects = self._dispatch(
+                event.sender, neighbor.record.body, event.message, event.data, now_ns
+            )
+        except RemoteProtocolError as error:
+            return self._refuse(event.sender, error.reason, now_ns)
+        return self._charge(effects, now_ns)
+
+    def _dispatch(
+        self,
+        sender: PeerId,
+        record: PeerRecord,
+        message: AnyMessage,
+        data: bytes | memoryview | None,
+        now_ns: Nanoseconds,
+    ) -> Effects:
+        match message:
+            case Chunk() if data is not None:
+                return self._dissemination.on_chunk(sender, message, data, now_ns)
+            case Get():
+                return self._dissemination.on_get(sender, message)
+            case Offer():
+                return self._dissemination.on_offer(record, message, now_ns)
+            case Missing():
+                return self._dissemination.on_missing(sender, message, now_ns)
+            case GetOffer():
+                if not self._catch_up.is_done:
+                    return []
+                return self._dissemination.offer_newest([sender])
+            case Ping():
+                return self._membership.on_ping(sender, message, self._version)
+            case Pong():
+                return self._membership.on_pong(sender, message)
+            case GetPeers():
+                return self._membership.on_get_peers(sender)
+            case Peers():
+                now_s = self._epoch_s + now_ns // 1_000_000_000
+                return self._membership.on_peers(sender, message, now_s)
+            case Leave():
+                return self._membership.on_leave(sender, now_ns) + self._lost(sender, now_ns)
+            case Hello() | Chunk():
+                raise RemoteProtocolError("malformed", "a greeting in mid-conversation")
+
+    def _published(self, event: Published) -> Effects:
+        self._version = event.update.header.body.version
+        self._dissemination.publish(event.update)
+        if not self._catch_up.is_done:
+            return []
+        neighbors = self._rng.sample(self._membership.trusted_neighbors(), self._config.fanout)
+        return self._dissemination.offer_newest(neighbors)
+
+    def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
+        header = self._dissemination.inspected(event.author, event.root)
+        if header is None:
+            return []
+        effects = self._charge(self._dissemination.tick(now_ns), now_ns)
+        if event.refusal is not None:
+            return effects + self._refuse(event.author, event.refusal, now_ns)
+        adopt = self._catch_up.accepts(header.body.version, self._version)
+        return [Deliver(header, adopt), *effects]
+
+    def _connected(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:
+        peer = record_author(record.body)
+        if self._banned_until_ns.get(peer, 0) > now_ns:
+            return [Send(peer, Leave("banned for a while")), Disconnect(peer, "banned")]
+        effects = self._membership.connected(record, self._version, now_ns)
+        if peer in self.neighbors:
+            self._catch_up.connected(now_ns)
+        return effects
+
+    def _lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
+        self._membership.lost(peer, now_ns)
+        return self._dissemination.lost(peer, now_ns)
+
+    def _tick(self, now_ns: Nanoseconds) -> Effects:
+        effects = self._membership.tick(self._version, now_ns)
+        for effect in list(effects):
+            if isinstance(effect, Disconnect):
+                effects += self._dissemination.lost(effect.peer, now_ns)
+        effects += self._charge(self._dissemination.tick(now_ns), now_ns)
+        donor = self._catch_up.donor
+        versions = {
+            peer: neighbor.version
+            for peer, neighbor in self.neighbors.items()
+            if neighbor.version is not None and not neighbor.suspected
+        }
+        sending = donor is not None and self._dissemination.is_pulling_from(donor)
+        return effects + self._catch_up.tick(versions, self._version, sending, now_ns)
+
+    def _charge(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
+        """Add the consequences of the refusals among `effects`."""
+        charged: Effects = []
+        for effect in effects:
+            if isinstance(effect, Refuse):
+                charged += self._refuse(effect.peer, effect.reason, now_ns)
+            else:
+                charged.append(effect)
+        return charged
+
+    def _refuse(self, peer: PeerId, reason: str, now_ns: Nanoseconds) -> Effects:
+        """Count a fault; after `faults_max` of them ban the peer for `ban_ns`."""
+        effects: Effects = [Refuse(peer, reason)]
+        self._faults[peer] = self._faults.get(peer, 0) + 1
+        if self._faults[peer] < self._config.faults_max or peer not in self.neighbors:
+            return effects
+        del self._faults[peer]
+        self._banned_until_ns[peer] = now_ns + self._config.ban_ns
+        effects += [Send(peer, Leave("banned for a while")), Disconnect(peer, "banned")]
+        return effects + self._lost(peer, now_ns)

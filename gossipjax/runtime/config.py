@@ -1,0 +1,150 @@
+"""What a person can set: one strict TOML file, overridable key by key, same names in Python."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gossipjax.errors import LocalProtocolError, RemoteProtocolError
+from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.wire.address import parse_endpoint, parse_join
+
+
+class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one peer. All have defaults; unknown keys are refused."""
+
+    run: str = "gossipjax"
+    """Name of the run. Peers meet only when the name and the form of their payloads agree."""
+
+    state_dir: str = ""
+    """Folder for the key file and the address book; made when absent. Empty: the peer gets a new
+    identity each time it starts and leaves nothing on disk."""
+
+    listen: str = "tcp://0.0.0.0:0"
+    """Where to accept connections, `tcp://host:port`; port 0 takes a free one."""
+
+    public_address: str = ""
+    """The `tcp://host:port` that others should dial, when it is not where this peer listens (behind
+    a router that forwards a port). Empty: the address that this machine uses for the internet."""
+
+    join: tuple[str, ...] = ()
+    """Join strings of peers to begin with. Empty: this peer starts the run and prints its own."""
+
+    allow: tuple[str, ...] = ()
+    """Transport keys (64 hexadecimal digits; `keygen` prints them) that may connect. Empty: all."""
+
+    round_seconds: Annotated[float, Meta(gt=0)] = 1.0
+    """A round is this long: `mix` shares and folds in at most once per round, so that a loop may
+    call it after every step. Ignored when `round_steps` is set."""
+
+    round_steps: Annotated[int, Meta(ge=0)] = 0
+    """When above 0, a round is this many local steps instead of a time."""
+
+    slots: Annotated[int, Meta(ge=1, le=1024)] = 8
+    """Updates folded in per mix, newest per author; what is above it waits for the next round."""
+
+    work_ratio_max: Annotated[float, Meta(ge=1)] = 4.0
+    """A neighbor's weight is its claimed samples over the own, at most this: bounds a lie."""
+
+    version_lead_max: Annotated[int, Meta(ge=1)] = 10_000
+    """A neighbor's version counts as at most so many steps ahead of the own: bounds a lie."""
+
+    norm_max: Annotated[float, Meta(gt=0)] = 1e6
+    """Updates with a larger Euclidean norm are refused."""
+
+    connections_max: Annotated[int, Meta(ge=2)] = 128
+    """Accepted connections, two per peer. Bounds memory at about 9 MiB each."""
+
+    prefix_connections_max: Annotated[int, Meta(ge=2)] = 16
+    """Accepted connections from one IPv4 /24 network; loopback and private networks are exempt."""
+
+    metrics_file: str = ""
+    """A JSON-lines file that gets one line per round. Empty: none."""
+
+    protocol: ProtocolConfig = ProtocolConfig()
+    """Parameters of the protocol; a table `[protocol]` in the file, `protocol.fanout` elsewhere."""
+
+    def __post_init__(self) -> None:
+        """Check what types cannot."""
+        for text in self.join:
+            parse_join(text)
+        for key in self.allow:
+            if len(key) != 64 or set(key) - set("0123456789abcdef"):
+                raise LocalProtocolError(
+                    f"allow: expected 64 lower-case hexadecimal digits, got {key!r}"
+                )
+        if self.public_address:
+            try:
+                parse_endpoint(self.public_address)
+            except RemoteProtocolError as error:
+                raise LocalProtocolError(f"public_address: {error}") from None
+
+
+def load_config(
+    source: "str | Path | Mapping[str, Any] | PeerConfig | None" = None, **overrides: Any
+) -> PeerConfig:
+    """Read settings from a TOML file or a mapping, then apply the overrides.
+
+    Example:
+        >>> load_config({"run": "mnist"}, slots=4, **{"protocol.fanout": 2}).protocol.fanout
+        2
+
+    Raises:
+        LocalProtocolError: no such file, no TOML, an unknown key or a wrong type; the text says
+            which and what is possible.
+    """
+    settings = _as_mapping(source)
+    for key, value in overrides.items():
+        _set(settings, key, value)
+    try:
+        return msgspec.convert(settings, PeerConfig)
+    except msgspec.ValidationError as error:
+        raise LocalProtocolError(f"config: {error}. Keys: {', '.join(known_keys())}") from None
+
+
+def known_keys() -> list[str]:
+    """Every key, in the form in which it can be overridden."""
+    plain = [f.name for f in msgspec.structs.fields(PeerConfig) if f.name != "protocol"]
+    return plain + [f"protocol.{f.name}" for f in msgspec.structs.fields(ProtocolConfig)]
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `key=value` from a command line; the value as in TOML, or else as plain text.
+
+    Raises:
+        LocalProtocolError: no `=`, or an unknown key.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or key not in known_keys():
+        raise LocalProtocolError(
+            f"expected KEY=VALUE, got {text!r}. Keys: {', '.join(known_keys())}"
+        )
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _as_mapping(source: "str | Path | Mapping[str, Any] | PeerConfig | None") -> dict[str, Any]:
+    if source is None:
+        return {}
+    if isinstance(source, PeerConfig):
+        return msgspec.to_builtins(source)
+    if isinstance(source, Mapping):
+        return msgspec.to_builtins(dict(source))
+    try:
+        return tomllib.loads(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LocalProtocolError(f"config file {source}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LocalProtocolError(f"config file {source} is not TOML: {error}") from None
+
+
+def _set(settings: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        settings = settings.setdefault(table, {})
+    settings[last] = msgspec.to_builtins(value)

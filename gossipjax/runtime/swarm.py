@@ -1,0 +1,305 @@
+"""`join` and `Swarm.mix`: the two lines that a training loop gains."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gossipjax.algorithms.averaging import gossip
+from gossipjax.errors import LocalProtocolError
+from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Neighbors
+from gossipjax.runtime.config import PeerConfig, load_config
+from gossipjax.runtime.host import Arrival, Host, Outgoing
+from gossipjax.runtime.metrics import JsonLines, Metrics, Snapshot
+from gossipjax.types import Params, Payload, PeerId
+from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
+
+_logger = logging.getLogger("gossipjax")
+
+
+def join(
+    config: "str | Path | Mapping[str, Any] | PeerConfig | None" = None,
+    params: Params = None,
+    algorithm: GossipAlgorithm | None = None,
+    *,
+    version: int = 0,
+    seed: int = 0,
+    **overrides: Any,
+) -> "Swarm":
+    """Take part in a run.
+
+    Example:
+        ```python
+        with gj.join("peer.toml", params) as swarm:
+            for batch in batches:
+                params, opt_state = train_step(params, opt_state, batch)
+                params = swarm.mix(params)
+        ```
+
+    Args:
+        config: a TOML file, a mapping or a `PeerConfig`; defaults when None.
+        params: example of what is trained: a pytree of floating-point arrays.
+        algorithm: what to share and how to mix; by default `gossipjax.gossip()`.
+        version: local steps that `params` has absorbed; above 0 after a restart.
+        seed: of the algorithm's random choices.
+        **overrides: settings by name, for instance `slots=4`, `join=["gossipjax://…"]`.
+
+    Returns:
+        A `Swarm`, already listening; close it, or use it in a `with` statement.
+
+    Raises:
+        LocalProtocolError: wrong settings or parameters; the text says what and what to do.
+    """
+    return Swarm(load_config(config, **overrides), params, algorithm, version=version, seed=seed)
+
+
+class _Pending(NamedTuple):
+    """A mix whose weights the device is still computing."""
+
+    info: MixInfo
+    versions: list[float]
+    own_version: float
+
+
+class Swarm:
+    """One peer's membership in a run; made by `join`.
+
+    Attributes:
+        id: this peer's id.
+        join_string: paste it into another peer's `join` setting.
+    """
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        params: Params,
+        algorithm: GossipAlgorithm | None = None,
+        *,
+        version: int = 0,
+        seed: int = 0,
+    ):
+        self._config = config
+        algorithm = algorithm or gossip()
+        manifest, self._structure = _payload_manifest(algorithm, params)
+        self._share = jax.jit(lambda *args: _share_copy(algorithm, *args))
+        self._mix = jax.jit(lambda *args: _mix_slots(algorithm, *args))
+        self._state = jax.jit(algorithm.init)(params)
+        self._key = jax.random.key(seed)
+        self._empty_slot: Payload | None = None
+        self._version = float(version)
+        self._pending: _Pending | None = None
+        self._steps = 0
+        self._samples = 0
+        self._last_samples = 1
+        self.round = 0
+        self._next_round_s = 0.0
+        self._metrics = Metrics()
+        self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
+        self._host = Host(config, manifest, version=version, metrics=self._metrics)
+        self._host.start()
+        self.id: PeerId = self._host.id
+        self.join_string = self._host.join_string
+
+    def mix(self, params: Params, *, steps: int = 1, samples: int | None = None) -> Params:
+        """Share own parameters, fold in what has arrived; never waits for the network.
+
+        Call it after each local step, or after several. At most once per round (see
+        `PeerConfig.round_seconds`) it does work; otherwise it returns `params` itself.
+
+        Args:
+            params: current parameters, of the structure given to `join`.
+            steps: local steps since the last call.
+            samples: training samples since the last call; by default `steps`. Only the ratio
+                between peers counts.
+
+        Returns:
+            Parameters to go on with: `params` itself when nothing has arrived.
+        """
+        self._version += steps
+        self._steps += steps
+        self._samples += steps if samples is None else samples
+        if not self._is_round_due():
+            return params
+        self._settle_version()
+        self._publish(params)
+        arrivals = self._host.take(self._config.slots)
+        if arrivals:
+            params = self._fold_in(params, arrivals)
+        self.round += 1
+        if self._lines is not None:
+            self._lines.write(self.describe())
+        return params
+
+    @property
+    def version(self) -> int:
+        """Local steps that the parameters have absorbed, own and, through mixing, others'."""
+        self._settle_version()
+        return int(self._version)
+
+    @property
+    def neighbors(self) -> int:
+        """Connected peers."""
+        return self._host.status.neighbors
+
+    @property
+    def has_caught_up(self) -> bool:
+        """False while this peer, having joined late, waits for a neighbor's parameters."""
+        return self._host.status.has_caught_up
+
+    def metrics(self) -> Snapshot:
+        """Bytes, updates mixed and refused, staleness."""
+        return self._metrics.snapshot()
+
+    def describe(self) -> dict[str, Any]:
+        """The state of this peer as one flat record, as written to the metrics file."""
+        snapshot = self._metrics.snapshot()
+        return {
+            "time": round(time.time(), 3),
+            "peer": self.id.hex(),
+            "round": self.round,
+            "version": int(self._version),
+            "neighbors": self.neighbors,
+            "bytes_in": snapshot.bytes_in,
+            "bytes_out": snapshot.bytes_out,
+            "updates_mixed": snapshot.updates_mixed,
+            "updates_refused": snapshot.updates_refused,
+            "staleness_p50": snapshot.staleness_p50,
+        }
+
+    def close(self) -> None:
+        """Say goodbye to the neighbors and stop; may be called twice."""
+        self._host.stop()
+        if self._lines is not None:
+            self._lines.close()
+
+    def __enter__(self) -> "Swarm":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _is_round_due(self) -> bool:
+        if self._config.round_steps:
+            due = self._steps >= self._config.round_steps
+        else:
+            due = time.monotonic() >= self._next_round_s
+        if due:
+            self._steps = 0
+            self._next_round_s = time.monotonic() + self._config.round_seconds
+        return due
+
+    def _publish(self, params: Params) -> None:
+        if self._samples:
+            self._last_samples = self._samples
+            self._samples = 0
+        if self._host.is_sealing:  # the last one is not out yet: the next round will share
+            return
+        self._key, key = jax.random.split(self._key)
+        payload, self._state = self._share(self._state, params, key)
+        leaves = jax.tree.leaves(payload)
+        self._host.publish(
+            Outgoing(
+                lambda: [np.asarray(leaf) for leaf in leaves],
+                int(self._version),
+                self._last_samples,
+            )
+        )
+
+    def _fold_in(self, params: Params, arrivals: list[Arrival]) -> Params:
+        count = self._config.slots
+        lead_max = self._version + self._config.version_lead_max
+        versions = [min(float(arrival.version), lead_max) for arrival in arrivals]
+        weight = np.zeros(count, np.float32)
+        staleness = np.zeros(count, np.float32)
+        for slot, (arrival, version) in enumerate(zip(arrivals, versions, strict=True)):
+            ratio = arrival.samples / self._last_samples
+            weight[slot] = min(ratio, self._config.work_ratio_max)
+            staleness[slot] = max(0.0, self._version - version)
+        adopt = arrivals[0].adopt
+        if adopt:
+            weight[0] = 1.0
+            versions = [float(arrivals[0].version)]
+        params, self._state, info = self._mix(
+            self._state,
+            params,
+            self._slots([arrival.arrays for arrival in arrivals], count),
+            weight,
+            staleness,
+            np.float32(0.0 if adopt else 1.0),
+        )
+        self._pending = _Pending(info, versions, self._version)
+        self._metrics.mixed(staleness[: len(arrivals)].tolist())
+        return params
+
+    def _slots(self, arrived: list[list[np.ndarray]], count: int) -> list[Payload]:
+        """K payloads; the empty ones are one and the same array of zeros."""
+        if self._empty_slot is None:
+            zeros = [jnp.zeros(array.shape, array.dtype) for array in arrived[0]]
+            self._empty_slot = jax.tree.unflatten(self._structure, zeros)
+        filled = [jax.tree.unflatten(self._structure, arrays) for arrays in arrived]
+        return filled + [self._empty_slot] * (count - len(filled))
+
+    def _settle_version(self) -> None:
+        """Mix versions with the weights that the parameters were mixed with.
+
+        Done at the next call, when the device has long finished, so that `mix` never waits for it.
+        """
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        weight = np.asarray(pending.info.weight, np.float64)[: len(pending.versions)]
+        own = float(pending.info.self_weight) * pending.own_version
+        steps_since = self._version - pending.own_version
+        self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
+
+
+def _share_copy(algorithm, state, params, key):
+    """A payload with memory of its own: it outlives the donation of `params` to the next step."""
+    payload, state = algorithm.share(state, params, key)
+    return jax.tree.map(jnp.copy, payload), state
+
+
+def _mix_slots(algorithm, state, params, slots, weight, staleness, self_weight):
+    """Stack the slots inside the compiled function, where XLA need not materialize the stack."""
+    neighbors = Neighbors(
+        payload=jax.tree.map(lambda *leaves: jnp.stack(leaves), *slots),
+        weight=weight,
+        staleness=staleness,
+        slot_is_new=weight > 0,
+        self_weight=self_weight,
+    )
+    return algorithm.mix(state, params, neighbors)
+
+
+def _payload_manifest(algorithm: GossipAlgorithm, params: Params) -> tuple[Manifest, Any]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        if str(dtype) not in FLOATING:
+            raise LocalProtocolError(
+                f"params{jax.tree_util.keystr(path)} is {dtype}; only floating-point arrays can be "
+                "averaged: pass the trained parameters alone (nnx: nnx.state(model, nnx.Param))"
+            )
+
+    def payload_of(params: Params, key: jax.Array) -> Payload:
+        return algorithm.share(algorithm.init(params), params, key)[0]
+
+    payload = jax.eval_shape(payload_of, params, jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(payload)
+    try:
+        manifest = manifest_of(
+            {jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype)) for path, leaf in leaves}
+        )
+    except ValueError as error:
+        raise LocalProtocolError(f"params: {error}") from None
+    return manifest, jax.tree.structure(payload)

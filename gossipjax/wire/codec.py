@@ -1,0 +1,85 @@
+"""Messages and signed bodies to bytes and back.
+
+Decoding is strict: size limit, exact types and bounds, no unknown or missing fields, no trailing
+bytes, and the bytes must be the ones that encoding the value gives. The last rule closes what
+MessagePack leaves open (non-minimal integers), so that one value has one byte sequence.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.wire import limits
+from gossipjax.wire.messages import AnyMessage, Chunk, Message, PeerRecord, UpdateHeader
+
+Body = TypeVar("Body", PeerRecord, UpdateHeader)
+
+_encoder = msgspec.msgpack.Encoder()
+_message_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+_body_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in (PeerRecord, UpdateHeader)}
+
+
+def encode(value: Message | PeerRecord | UpdateHeader) -> bytes:
+    """The one byte sequence of a message, or of the body of a signed one."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes | memoryview) -> AnyMessage:
+    """Read one message.
+
+    Raises:
+        RemoteProtocolError: (`malformed`) whatever else the bytes are.
+    """
+    return _strict(_message_decoder, data)
+
+
+def decode_body(kind: type[Body], data: bytes) -> Body:
+    """Read the body of a `Sealed`: a `PeerRecord` or an `UpdateHeader`.
+
+    Raises:
+        RemoteProtocolError: (`malformed`) whatever else the bytes are.
+    """
+    return _strict(_body_decoders[kind], data)  # pyright: ignore[reportReturnType]
+
+
+def decode_frames(frames: list[memoryview]) -> tuple[AnyMessage, memoryview | None]:
+    """Read a message and, for a `Chunk` only, the frame with its data.
+
+    Raises:
+        RemoteProtocolError: (`malformed`) a wrong number of frames, a chunk without data or with
+            too much of it, or a first frame that is no message.
+    """
+    if not frames:
+        raise RemoteProtocolError("malformed", "no frame")
+    message = decode(frames[0])
+    frames_expected = 2 if isinstance(message, Chunk) else 1
+    if len(frames) != frames_expected:
+        raise RemoteProtocolError(
+            "malformed",
+            f"{type(message).__name__} has {frames_expected} frames, got {len(frames)}",
+        )
+    if frames_expected == 1:
+        return message, None
+    if not 1 <= len(frames[1]) <= limits.CHUNK_BYTES:
+        raise RemoteProtocolError(
+            "malformed", f"a chunk has 1 to {limits.CHUNK_BYTES} bytes, got {len(frames[1])}"
+        )
+    return message, frames[1]
+
+
+T = TypeVar("T")
+
+
+def _strict(decoder: "msgspec.msgpack.Decoder[T]", data: bytes | memoryview) -> T:
+    if len(data) > limits.MESSAGE_BYTES_MAX:
+        raise RemoteProtocolError(
+            "malformed", f"at most {limits.MESSAGE_BYTES_MAX} bytes, got {len(data)}"
+        )
+    try:
+        value = decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError("malformed", str(error)) from None
+    if _encoder.encode(value) != data:
+        raise RemoteProtocolError("malformed", "not the shortest encoding of its value")
+    return value

@@ -1,0 +1,47 @@
+"""Sizes that bound what a stranger can make this process hold, and the reasons for a refusal."""
+
+PROTOCOL_VERSION = 1
+"""Written in every greeting. Peers of different versions do not talk."""
+
+CHUNK_BYTES = 1 << 20
+"""Payloads travel in chunks of 1 MiB: 2 to 4 times faster through CURVE than one large frame."""
+
+CHUNKS_MAX = 1 << 16
+"""At most 64 GiB per payload."""
+
+PROOF_HASHES_MAX = 16
+"""Depth of a Merkle tree over `CHUNKS_MAX` leaves."""
+
+MESSAGE_BYTES_MAX = 16 << 10
+"""A message without its bulk data."""
+
+FRAME_BYTES_MAX = CHUNK_BYTES + MESSAGE_BYTES_MAX
+"""What a socket accepts as one frame."""
+
+CREDIT_CHUNKS = 8
+"""Chunks that a receiver may have asked for and not yet received, per transfer."""
+
+ADDRESSES_MAX = 4
+RECORDS_PER_MESSAGE_MAX = 16
+TEXT_BYTES_MAX = 200
+INTEGER_MAX = 2**53
+"""Counters stay exact in every language's float64."""
+
+REASONS = {
+    "malformed": "bytes that are no message, or one in a place where it makes no sense",
+    "protocol": "another protocol version or another run",
+    "signature": "unsigned, or signed with another key",
+    "author": "an update of somebody else than the peer that offers it",
+    "expired": "a peer record past its expiry",
+    "shape": "names, shapes or dtypes differ from this run's manifest",
+    "size": "the number of bytes does not follow from the manifest",
+    "sequence": "an older sequence number than one already seen from this author",
+    "replay": "the sequence number that was last seen from this author, again",
+    "root": "a chunk that does not belong to the announced Merkle root",
+    "unsolicited": "bulk data that nobody asked for",
+    "credit": "more chunks asked for at once than the protocol allows",
+    "stalled": "a transfer without progress for too long",
+    "nonfinite": "NaN or infinity in a tensor",
+    "norm": "a tensor tree whose Euclidean norm is above the limit",
+}
+"""Every reason under which something that a peer sent is refused and counted."""

@@ -1,0 +1,157 @@
+"""What peers say to each other, as msgspec structs.
+
+Each message is one MessagePack array `[tag, field, …]`: no keys, so no duplicate keys, and one
+byte sequence per value. `gossipjax.wire.codec` turns them into bytes and back.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gossipjax.wire import limits
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Counter = Annotated[int, Meta(ge=0, le=limits.INTEGER_MAX)]
+ChunkIndex = Annotated[int, Meta(ge=0, lt=limits.CHUNKS_MAX)]
+Text = Annotated[str, Meta(max_length=limits.TEXT_BYTES_MAX)]
+SealedBody = Annotated[bytes, Meta(max_length=4096)]
+
+
+class Sealed(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A signed body, not yet verified: the raw bytes as received, and the signature over them.
+
+    Open it with `gossipjax.wire.envelope`. The raw bytes are what is hashed, signed and passed on,
+    never a re-encoding.
+    """
+
+    body: SealedBody
+    signature: Signature
+
+
+class PeerRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Who a peer is and where it can be dialled; signed by itself.
+
+    Attributes:
+        run: the run that it takes part in.
+        sign_key, vrf_key, transport_key: its public keys.
+        addresses: ZeroMQ endpoints (`tcp://host:port`); empty when it cannot be dialled.
+        sequence: grows with every new record of the same peer; the highest one counts.
+        expires_s: Unix time, seconds, after which the record is void.
+    """
+
+    run: Digest
+    sign_key: Key
+    vrf_key: Key
+    transport_key: Key
+    addresses: Annotated[tuple[Text, ...], Meta(max_length=limits.ADDRESSES_MAX)]
+    sequence: Counter
+    expires_s: Counter
+
+
+class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What an author says of one payload; signed by the author.
+
+    Attributes:
+        run: the run that it belongs to.
+        author: peer id.
+        sequence: strictly increasing per author; two headers with one number are evidence of a lie.
+        version: local training steps that the model has absorbed, its own and others'.
+        samples: training samples of the author's last round: its claim to weight.
+        manifest: digest of the tensor names, shapes and dtypes.
+        size: payload bytes.
+        root: Merkle root over the payload's chunks.
+    """
+
+    run: Digest
+    author: Digest
+    sequence: Counter
+    version: Counter
+    samples: Counter
+    manifest: Digest
+    size: Annotated[int, Meta(ge=1, le=limits.CHUNKS_MAX * limits.CHUNK_BYTES)]
+    root: Digest
+
+
+class Message(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Base of everything that is sent; never sent itself."""
+
+
+class Hello(Message, frozen=True, tag=1):
+    """First message on a connection, in both directions.
+
+    `bulk` says which of the pair's two connections this one is: chunks travel on their own, so
+    that a backlog of them cannot delay keep-alives.
+    """
+
+    protocol: Counter
+    bulk: bool
+    record: Sealed
+
+
+class Ping(Message, frozen=True, tag=2):
+    """Are you there? `version` is the sender's model version."""
+
+    nonce: Counter
+    version: Counter
+
+
+class Pong(Message, frozen=True, tag=3):
+    """Answer to a `Ping`, with its nonce."""
+
+    nonce: Counter
+    version: Counter
+
+
+class GetPeers(Message, frozen=True, tag=4):
+    """Tell me of others."""
+
+
+class Peers(Message, frozen=True, tag=5):
+    """Answer to `GetPeers`: records of peers, signed by each of them."""
+
+    records: Annotated[tuple[Sealed, ...], Meta(max_length=limits.RECORDS_PER_MESSAGE_MAX)]
+
+
+class Offer(Message, frozen=True, tag=6):
+    """I have this update; ask for its chunks if you want it."""
+
+    header: Sealed
+
+
+class GetOffer(Message, frozen=True, tag=7):
+    """Offer me your newest update: what a peer asks that has nothing yet."""
+
+
+class Get(Message, frozen=True, tag=8):
+    """Send `count` chunks of the update with this root, beginning with `first`."""
+
+    root: Digest
+    first: ChunkIndex
+    count: Annotated[int, Meta(ge=1, le=limits.CREDIT_CHUNKS)]
+
+
+class Chunk(Message, frozen=True, tag=9):
+    """One chunk; its bytes are the frame that follows. `proof` leads from its hash to the root."""
+
+    root: Digest
+    index: ChunkIndex
+    proof: Annotated[tuple[Digest, ...], Meta(max_length=limits.PROOF_HASHES_MAX)]
+
+
+class Missing(Message, frozen=True, tag=10):
+    """I no longer have the update with this root."""
+
+    root: Digest
+
+
+class Leave(Message, frozen=True, tag=11):
+    """I am going, or I do not talk to you; `reason` is for people to read."""
+
+    reason: Text
+
+
+AnyMessage = (
+    Hello | Ping | Pong | GetPeers | Peers | Offer | GetOffer | Get | Chunk | Missing | Leave
+)
