@@ -47,8 +47,12 @@ def _convex_sum(
     own: jax.Array, stacked: jax.Array, self_weight: jax.Array, weight: jax.Array
 ) -> jax.Array:
     dtype = jnp.promote_types(own.dtype, jnp.float32)
-    per_slot = weight.astype(dtype).reshape((-1,) + (1,) * own.ndim)
+    weight, self_weight = weight.astype(dtype), self_weight.astype(dtype)
     # where, not 0 * x: an empty slot may hold NaN. The same for parameters that are replaced.
-    others = jnp.where(per_slot > 0, per_slot * stacked.astype(dtype), 0).sum(axis=0)
-    kept = jnp.where(self_weight > 0, self_weight.astype(dtype) * own.astype(dtype), 0)
-    return (kept + others).astype(own.dtype)
+    total = jnp.where(self_weight > 0, self_weight * own.astype(dtype), 0)
+    # One term per slot, not a sum over an axis of K: XLA then fuses everything into one pass over
+    # memory (20 times faster on CPU at 10 million parameters; benchmarks/bench_mix.py).
+    for slot in range(stacked.shape[0]):
+        term = weight[slot] * stacked[slot].astype(dtype)
+        total += jnp.where(weight[slot] > 0, term, 0)
+    return total.astype(own.dtype)

@@ -1,0 +1,1 @@
+BUILTIN = {"fashion_mnist": lambda alpha=1: None}

@@ -1,0 +1,28 @@
+"""Fixtures for every folder of tests."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+
+@pytest.fixture
+def count_compilations() -> Callable[[], AbstractContextManager[list[str]]]:
+    """`with count_compilations() as compiled:` collects an entry per program that XLA compiles."""
+    import jax
+
+    @contextmanager
+    def count() -> Iterator[list[str]]:
+        compiled: list[str] = []
+
+        def listen(event: str, duration: float, **details: object) -> None:
+            if event == "/jax/core/compile/backend_compile_duration":
+                compiled.append(str(details.get("fun_name", event)))
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield compiled
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+
+    return count
