@@ -1,0 +1,56 @@
+"""`python -m gossipjax.simulation`: run a network of simulated peers and print what it cost."""
+
+from typing import Annotated
+
+import typer
+
+from gossipjax.simulation.cluster import ClusterConfig
+from gossipjax.simulation.measure import Measurement, measure
+from gossipjax.simulation.network import SECOND
+
+app = typer.Typer(
+    name="gossipjax.simulation",
+    help="Simulate the protocol: many peers, one seed, virtual time.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    peers: Annotated[int, typer.Option(min=2, help="Simulated peers.")] = 100,
+    seconds: Annotated[int, typer.Option(min=2, help="Virtual time.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 7,
+    round_seconds: Annotated[float, typer.Option(help="Between two shares of a peer.")] = 10.0,
+) -> None:
+    """Simulate a network without faults, and print its cost and the digest of its trace."""
+    if context.invoked_subcommand is not None:
+        return
+    config = ClusterConfig(peers=peers, seed=seed, round_ns=int(round_seconds * SECOND))
+    typer.echo(format_measurement(measure(config, seconds)))
+
+
+def format_measurement(row: Measurement) -> str:
+    """A measurement as a table of two columns."""
+    views = "connected" if row.components == 1 else f"in {row.components} parts"
+    lines = {
+        "peers": f"{row.peers:,}",
+        "virtual time": f"{row.seconds} s",
+        "seed": str(row.seed),
+        "events": f"{row.events:,}",
+        "messages": f"{row.messages:,}",
+        "messages per peer and round": f"{row.messages_per_peer_round:,.1f}",
+        "bytes per peer and round": f"{row.bytes_per_peer_round:,.0f}",
+        "updates delivered": f"{row.delivered:,}",
+        "messages refused": f"{row.refused:,}",
+        "views": views,
+        "wall time": f"{row.wall_seconds:.1f} s ({row.events / row.wall_seconds:,.0f} events/s)",
+        "memory": f"{row.memory_mib:,} MiB",
+        "trace": row.digest,
+    }
+    return "\n".join(f"{name:<28} {value}" for name, value in lines.items())
+
+
+if __name__ == "__main__":
+    app()

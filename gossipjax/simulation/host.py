@@ -1,0 +1,340 @@
+"""Runs one `PeerMachine` in virtual time: the counterpart of `gossipjax.runtime.host`."""
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from gossipjax.crypto.identity import Identity
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.effects import (
+    Connect,
+    Deliver,
+    Disconnect,
+    Effect,
+    Inspect,
+    Learn,
+    Refuse,
+    Send,
+)
+from gossipjax.protocol.events import (
+    DeadlinePassed,
+    Event,
+    Inspected,
+    PeerConnected,
+    PeerLost,
+    Published,
+    Received,
+    Stopping,
+)
+from gossipjax.protocol.peer import PeerMachine
+from gossipjax.simulation.draws import MILLION, Draws
+from gossipjax.simulation.network import Link
+from gossipjax.simulation.participant import Participant
+from gossipjax.simulation.world import EPOCH_S, World
+from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.wire.address import Address
+from gossipjax.wire.envelope import Verified, open_record, record_author, seal_update
+from gossipjax.wire.messages import AnyMessage, PeerRecord, Sealed
+from gossipjax.wire.tensors import Manifest, check_values, unpack
+
+_NEVER_NS: Nanoseconds = 1 << 62
+_IDLE_TICKS_MAX = 1000
+_TICK, _ROUND = -1, -2  # in the trace, beside the checksums of messages
+
+
+class Disk:
+    """What outlives a crash: keys, sequence numbers, the address book."""
+
+    def __init__(self, identity: Identity, book_size: int):
+        self.identity = identity
+        self.sequence = 0
+        self.book: dict[PeerId, Sealed] = BoundedDict(book_size)
+
+
+class Clock:
+    """A monotonic clock that starts with a life and may run fast or slow.
+
+    Args:
+        start_ns: virtual time at which the clock shows 0.
+        drift_ppm: millionths by which it runs fast; negative: slow.
+    """
+
+    __slots__ = ("_drift_ppm", "_start_ns")
+
+    def __init__(self, start_ns: Nanoseconds, drift_ppm: int = 0):
+        self._start_ns = start_ns
+        self._drift_ppm = drift_ppm
+
+    def read(self, now_ns: Nanoseconds) -> Nanoseconds:
+        """What the clock shows at a virtual time."""
+        elapsed_ns = now_ns - self._start_ns
+        return (
+            elapsed_ns + elapsed_ns * self._drift_ppm // MILLION if self._drift_ppm else elapsed_ns
+        )
+
+    def when(self, reading_ns: Nanoseconds) -> Nanoseconds:
+        """The first virtual time at which the clock shows at least this."""
+        if not self._drift_ppm:
+            return self._start_ns + reading_ns
+        guess_ns = self._start_ns + reading_ns * MILLION // (MILLION + self._drift_ppm)
+        while self.read(guess_ns) < reading_ns:
+            guess_ns += 1
+        return guess_ns
+
+
+def payload_of(author: PeerId, sequence: int, manifest: Manifest) -> bytes:
+    """The payload that an honest author publishes under a number: small floats that depend on both.
+
+    So whoever watches can tell what was signed without asking the author.
+    """
+    digest = hashlib.sha256(author + sequence.to_bytes(8, "little")).digest()
+    block = struct.pack("<32f", *digest)
+    return (block * (manifest.nbytes // len(block) + 1))[: manifest.nbytes]
+
+
+class SimulatedHost(Participant):
+    """One life of an honest peer: a `PeerMachine`, and what it asks for carried out.
+
+    Args:
+        world: what all participants share.
+        index: position in the cluster.
+        disk: what this life inherits and leaves behind.
+        endpoint: where it can be dialled.
+        place: for latencies.
+        bootstrap: addresses to join by.
+        life: 0 for the first life of a peer, then 1, …
+        drift_ppm: by how much its monotonic clock runs fast.
+        skew_s: by how much its wall clock is ahead.
+        version: model version to begin with.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        index: int,
+        disk: Disk,
+        endpoint: str,
+        place: tuple[int, int],
+        bootstrap: list[Address],
+        *,
+        life: int = 0,
+        drift_ppm: int = 0,
+        skew_s: int = 0,
+        version: int = 0,
+    ):
+        self._skew_s = skew_s
+        now_ns = world.schedule.now_ns
+        sequence = EPOCH_S * 1000 + now_ns // MILLION
+        super().__init__(world, index, disk.identity, endpoint, place, sequence)
+        self.disk = disk
+        self.version = version
+        self.round = 0
+        self.delivered = 0
+        self._life = life
+        self._clock = Clock(now_ns, drift_ppm)
+        self._draws = Draws(world.seed, "host", index, life)
+        self._armed_reading_ns = _NEVER_NS
+        self._idle_ticks = 0
+        self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+        self._approved: dict[tuple[PeerId, bytes], bytes] = {}
+        self._arrived_versions: list[int] = []
+        self.machine = PeerMachine(
+            world.protocol,
+            self.record,
+            manifest_digest=world.manifest_digest,
+            payload_bytes=world.manifest.nbytes,
+            suite=world.suite,
+            seed=self._draws.next_u64(),
+            bootstrap=bootstrap,
+            book=self._remembered_records(),
+            version=version,
+            epoch_s=self.now_s(),
+        )
+        self._feed(DeadlinePassed())
+        world.schedule.after(self._draws.below(world.round_ns), self._end_round)
+
+    def now_s(self) -> int:
+        return super().now_s() + self._skew_s
+
+    def approved_payload(self, author: PeerId, root: bytes) -> bytes | None:
+        """An inspected payload that the machine may ask to deliver right now."""
+        return self._approved.get((author, root))
+
+    # ---- what may happen to a host -----------------------------------------------------------
+
+    def leave(self) -> None:
+        """End as a program does that is asked to."""
+        self._feed(Stopping())
+        self.stop()
+
+    def pause(self) -> None:
+        """Stop as under SIGSTOP: connections stay, nothing is done."""
+        if self._backlog is None:
+            self._backlog = []
+
+    def resume(self) -> None:
+        """Go on after a pause, with everything that has come in between."""
+        backlog, self._backlog = self._backlog, None
+        if backlog is None or not self.is_running:
+            return
+        for function, arguments in backlog:
+            function(*arguments)
+        self._armed_reading_ns = _NEVER_NS
+        self._arm()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is stopped for the moment."""
+        return self._backlog is not None
+
+    # ---- events ------------------------------------------------------------------------------
+
+    def on_arrival(self, link: Link, message: AnyMessage, data: bytes | memoryview | None) -> None:
+        if self._backlog is not None:
+            self._backlog.append((self.on_arrival, (link, message, data)))
+        elif link.is_open:
+            super().on_arrival(link, message, data)
+
+    def connected(self, record: Verified[PeerRecord]) -> None:
+        self._feed(PeerConnected(record))
+
+    def received(self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None) -> None:
+        self._feed(Received(peer, message, data))
+
+    def lost(self, peer: PeerId) -> None:
+        self._feed(PeerLost(peer))
+
+    def _feed(self, event: Event) -> None:
+        """Hand one event to the machine, carry out what it wants, arm the one timer."""
+        world = self.world
+        try:
+            effects = self.machine.handle(event, self._clock.read(world.schedule.now_ns))
+        except Exception as error:
+            if world.watcher is None:
+                raise
+            world.watcher.raised(self, event, error)
+            return
+        if world.watcher is not None:
+            world.watcher.handled(self, event, effects)
+        for effect in effects:
+            if type(effect) is Send:
+                self.send(effect.peer, effect.message, effect.data)
+            else:
+                self._carry_out(effect)
+        if self.machine.next_deadline_ns < self._armed_reading_ns:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Set a timer for the machine's next deadline; one that is set for later does nothing."""
+        self._armed_reading_ns = self.machine.next_deadline_ns
+        self.world.schedule.at(
+            self._clock.when(self._armed_reading_ns), self._ring, self._armed_reading_ns
+        )
+
+    def _ring(self, reading_ns: Nanoseconds) -> None:
+        if reading_ns != self._armed_reading_ns or not self.is_running or self.is_paused:
+            return
+        self._armed_reading_ns = _NEVER_NS
+        if self.machine.next_deadline_ns > reading_ns:  # it has moved since
+            self._arm()
+            return
+        self.world.trace.add(self.world.schedule.now_ns, self.index, _TICK)
+        self._feed(DeadlinePassed())
+        self._check_progress()
+
+    def _check_progress(self) -> None:
+        """Refuse to go on when a real shell would spin."""
+        reading_ns = self._clock.read(self.world.schedule.now_ns)
+        due_ns = self.machine.next_deadline_ns
+        self._idle_ticks = self._idle_ticks + 1 if due_ns <= reading_ns else 0
+        if self._idle_ticks > _IDLE_TICKS_MAX:
+            raise RuntimeError(
+                f"peer {self.index} would spin: its next deadline stays at {due_ns} ns while its "
+                f"clock shows {reading_ns} ns"
+            )
+
+    # ---- effects -----------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Inspect():
+                wait_ns = self._draws.below(self.world.inspect_ns_max)
+                self.world.schedule.after(wait_ns, self._inspect, effect)
+            case Deliver():
+                self._deliver(effect)
+            case Connect():
+                self.dial(effect.address)
+            case Disconnect():
+                self.disconnect(effect.peer)
+            case Learn():
+                self.disk.book[record_author(effect.record.body)] = effect.record.sealed
+            case Refuse():
+                self.world.refused[effect.reason] += 1
+            case Send():
+                self.send(effect.peer, effect.message, effect.data)
+
+    def _inspect(self, effect: Inspect) -> None:
+        if self._backlog is not None:
+            self._backlog.append((self._inspect, (effect,)))
+        if self._backlog is not None or not self.is_running:
+            return
+        header = effect.header.body
+        author = PeerId(header.author)
+        payload = b"".join(effect.chunks)
+        refusal = None
+        try:
+            manifest = self.world.manifest
+            check_values(manifest, unpack(manifest, payload), self.world.norm_max)
+            self._approved[author, header.root] = payload
+        except RemoteProtocolError as error:
+            refusal = error.reason
+        self._feed(Inspected(author, header.root, refusal))
+        self._approved.pop((author, header.root), None)
+
+    def _deliver(self, effect: Deliver) -> None:
+        header = effect.header.body
+        del self._approved[PeerId(header.author), header.root]
+        self.delivered += 1
+        if effect.adopt:
+            self.version = header.version
+            self._arrived_versions.clear()
+        else:
+            self._arrived_versions.append(header.version)
+
+    # ---- training, as far as the protocol notices --------------------------------------------
+
+    def _end_round(self) -> None:
+        """Mix versions as parameters are mixed, then publish."""
+        if not self.is_running:
+            return
+        self.world.schedule.after(self.world.round_ns, self._end_round)
+        if self._backlog is not None:
+            return
+        arrived, self._arrived_versions = self._arrived_versions, []
+        self.version = (self.version + sum(arrived)) // (1 + len(arrived))
+        self.version += self.world.steps_per_round
+        self.round += 1
+        self.disk.sequence += 1
+        update = seal_update(
+            payload_of(self.id, self.disk.sequence, self.world.manifest),
+            run=self.world.run,
+            sequence=self.disk.sequence,
+            version=self.version,
+            samples=self.world.steps_per_round,
+            manifest_digest=self.world.manifest_digest,
+            identity=self.identity,
+            suite=self.world.suite,
+        )
+        self.world.trace.add(self.world.schedule.now_ns, self.index, _ROUND)
+        self._feed(Published(update))
+
+    def _remembered_records(self) -> list[Verified[PeerRecord]]:
+        records: list[Verified[PeerRecord]] = []
+        for sealed in self.disk.book.values():
+            try:
+                records.append(open_record(sealed, self.world.run, self.world.suite, self.now_s()))
+            except RemoteProtocolError:
+                continue
+        return records
