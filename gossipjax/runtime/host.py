@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,25 +28,16 @@ from gossipjax.protocol.effects import (
     Refuse,
     Send,
 )
-from gossipjax.protocol.events import (
-    DeadlinePassed,
-    Event,
-    Inspected,
-    Misbehaved,
-    PeerConnected,
-    PeerLost,
-    Published,
-    Received,
-    Stopping,
-)
+from gossipjax.protocol.events import DeadlinePassed, Event, Inspected, Published, Stopping
 from gossipjax.protocol.peer import PeerMachine
 from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.links import Links
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.runtime.store import Store, open_identity
-from gossipjax.runtime.transport import Link, Transport
 from gossipjax.types import PeerId, RunId, short
 from gossipjax.wire.address import Address, format_join, parse_endpoint, parse_join
 from gossipjax.wire.envelope import (
+    SealedUpdate,
     Verified,
     open_record,
     peer_id,
@@ -53,16 +46,7 @@ from gossipjax.wire.envelope import (
     seal_record,
     seal_update,
 )
-from gossipjax.wire.limits import PROTOCOL_VERSION
-from gossipjax.wire.messages import (
-    AnyMessage,
-    Chunk,
-    Hello,
-    Leave,
-    PeerRecord,
-    Sealed,
-    UpdateHeader,
-)
+from gossipjax.wire.messages import PeerRecord, UpdateHeader
 from gossipjax.wire.tensors import Manifest, check_values, pack, unpack
 
 _logger = logging.getLogger("gossipjax")
@@ -91,9 +75,14 @@ class Arrival(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What the network thread last saw, for display."""
+    """What the network thread last saw, for display.
 
-    neighbors: int
+    Attributes:
+        versions: model version of each neighbor, as of its last keep-alive; -1 before the first.
+        has_caught_up: whether this peer's own parameters count.
+    """
+
+    versions: tuple[int, ...]
     has_caught_up: bool
 
 
@@ -101,6 +90,7 @@ class Host:
     """The network side of a peer.
 
     Public methods are for the training thread; none but `start` and `stop` waits for the network.
+    A process that was forked off has no network thread: `is_here` tells.
 
     Args:
         config: settings.
@@ -127,18 +117,18 @@ class Host:
         self._store_folder = folder
         self._identity: Identity = open_identity(folder)
         self.id: PeerId = peer_id(self._run, self._identity.public.sign, self._identity.public.vrf)
-        self._lock = threading.Lock()
+        self.join_string = ""
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # of the next five
         self._inbox: dict[PeerId, Arrival] = {}
         self._outbox: Outgoing | None = None
         self._sealing = False
-        self._status = Status(0, False)
-        self._thread = threading.Thread(target=self._run_loop, name="gossipjax", daemon=True)
-        self._ready = threading.Event()
-        self._stopped = threading.Event()
-        self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested: asyncio.Event | None = None
-        self.join_string = ""
+        self._status = Status((), False)
+        self._thread = threading.Thread(target=self._run_loop, name="gossipjax", daemon=True)
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
 
     # ---- called by the training thread -------------------------------------------------------
 
@@ -149,55 +139,58 @@ class Host:
             LocalProtocolError: the address is taken, or the state folder in use.
         """
         self._thread.start()
-        self._ready.wait(_START_TIMEOUT_S)
+        is_ready = self._ready.wait(_START_TIMEOUT_S)
         if self._failure is not None:
-            self._thread.join()
+            self._thread.join(_STOP_TIMEOUT_S)
             raise self._failure
+        if not is_ready:
+            self.stop()
+            raise LocalProtocolError(
+                f"the network thread did not start within {_START_TIMEOUT_S:.0f} s; "
+                "is the disk of state_dir, or this machine, overloaded?"
+            )
 
     def publish(self, outgoing: Outgoing) -> None:
         """Seal and offer a payload in the background; one that still waits is replaced."""
+        if not self.is_here:
+            return
         with self._lock:
-            self._outbox = outgoing
-        self._call(self._seal_next)
+            if self._loop is not None:
+                self._outbox = outgoing
+                self._loop.call_soon_threadsafe(self._seal_next)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that started it, not one forked off."""
+        return self._process == os.getpid()
 
     @property
     def is_sealing(self) -> bool:
         """Whether an earlier payload is still being sealed, so that another would only wait."""
-        return self._sealing or self._outbox is not None
+        with self._lock:
+            return self._sealing or self._outbox is not None
 
     def take(self, count: int) -> list[Arrival]:
         """Up to `count` arrivals, newest per author, oldest arrival first; never waits."""
         with self._lock:
-            adopted = [a for a in self._inbox.values() if a.adopt]
-            authors = [a.author for a in adopted] or list(self._inbox)[:count]
+            adopted = [a.author for a in self._inbox.values() if a.adopt]
+            authors = adopted or list(self._inbox)
             return [self._inbox.pop(author) for author in authors[:count]]
 
     @property
     def status(self) -> Status:
-        """Number of neighbors, and whether this peer has caught up."""
+        """What the network thread last saw."""
         return self._status
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the network thread runs."""
-        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Say goodbye, close everything, wait a few seconds at most. May be called twice."""
-        stop_requested = self._stop_requested
-        if stop_requested is not None:
-            self._call(stop_requested.set)
-        if self._thread.is_alive():
-            self._thread.join(_STOP_TIMEOUT_S)
-
-    def _call(self, function: Callable[[], None]) -> None:
-        loop = self._loop
-        if loop is None or self._stopped.is_set():
+        if not self.is_here:
             return
-        try:
-            loop.call_soon_threadsafe(function)
-        except RuntimeError:  # closed in between
-            self._stopped.set()
+        with self._lock:
+            if self._loop is not None and self._stop_requested is not None:
+                self._loop.call_soon_threadsafe(self._stop_requested.set)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_STOP_TIMEOUT_S)
 
     # ---- the network thread ------------------------------------------------------------------
 
@@ -209,45 +202,65 @@ class Host:
             if self._ready.is_set():
                 _logger.exception("the network thread ended; training goes on alone")
         finally:
-            self._stopped.set()
             self._ready.set()
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop_requested = asyncio.Event()
-        self._links: dict[PeerId, list[Link]] = {}
-        self._approved: dict[tuple[PeerId, bytes], list[np.ndarray]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._events: deque[Event] = deque()
+        self._is_feeding = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._approved: dict[tuple[PeerId, bytes], list[np.ndarray]] = {}
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="gossipjax-worker")
         self._store = Store(self._store_folder)
-        self._transport = Transport(
-            self._identity, self._config, self._metrics, self._on_message, self._on_malformed
-        )
         try:
-            await self._transport.start()
-            self._start_machine()
-            self._ready.set()
-            await self._stop_requested.wait()
-            self._feed(Stopping())
+            self._links = Links(
+                self._identity, self._config, self._metrics, self._run, self._suite, self._feed
+            )
+            try:
+                await self._serve()
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await self._links.transport.stop()
         finally:
+            with self._lock:
+                self._loop = None
+                self._outbox = None
             if self._timer is not None:
                 self._timer.cancel()
-            for task in self._tasks:
-                task.cancel()
-            self._workers.shutdown(wait=True, cancel_futures=True)
-            await self._transport.stop()
+            self._workers.shutdown(wait=False, cancel_futures=True)
             self._store.close()
+
+    async def _serve(self) -> None:
+        self._links.transport.listen()
+        self._start_machine()
+        stop_requested = asyncio.Event()
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            self._stop_requested = stop_requested
+        serving = asyncio.create_task(self._links.transport.serve())
+        stopping = asyncio.create_task(stop_requested.wait())
+        self._feed(DeadlinePassed())
+        self._ready.set()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            self._feed(Stopping())
+            serving.cancel()
+            await asyncio.wait({serving})
+        else:
+            stopping.cancel()
+            serving.result()  # raises what ended it
 
     def _start_machine(self) -> None:
         now_s = int(time.time())
         self._epoch_ns = time.monotonic_ns()
-        self._record = self._make_record(now_s)
-        endpoint = self._record.body.addresses[0]
+        record = self._make_record(now_s)
+        self._links.introduce(record)
+        endpoint = record.body.addresses[0]
         self.join_string = format_join(Address(endpoint, self._identity.public.transport))
         self._machine = PeerMachine(
             self._config.protocol,
-            self._record,
+            record,
             manifest_digest=self._manifest.digest,
             payload_bytes=self._manifest.nbytes,
             suite=self._suite,
@@ -257,7 +270,6 @@ class Host:
             version=self._first_version,
             epoch_s=now_s,
         )
-        self._feed(DeadlinePassed())
 
     def _make_record(self, now_s: int) -> Verified[PeerRecord]:
         public = self._identity.public
@@ -266,7 +278,7 @@ class Host:
             sign_key=public.sign,
             vrf_key=public.vrf,
             transport_key=public.transport,
-            addresses=(advertised_endpoint(self._config, self._transport.endpoint),),
+            addresses=(advertised_endpoint(self._config, self._links.transport.endpoint),),
             sequence=time.time_ns() // 1_000_000,
             expires_s=now_s + _RECORD_LIFE_S,
         )
@@ -282,15 +294,41 @@ class Host:
         return records
 
     def _feed(self, event: Event) -> None:
-        """Hand one event to the machine, carry out what it wants, arm the one timer."""
-        for effect in self._machine.handle(event, self._now_ns()):
-            self._carry_out(effect)
+        """Hand an event to the machine and carry out what it wants, then arm the one timer.
+
+        An event that comes of carrying out an effect waits in line.
+        """
+        self._events.append(event)
+        if self._is_feeding:
+            return
+        self._is_feeding = True
+        while self._events:
+            self._handle(self._events.popleft())
+        self._is_feeding = False
         if self._timer is not None:
             self._timer.cancel()
         wait_s = max(self._machine.next_deadline_ns - self._now_ns(), 0) / 1e9
-        assert self._loop is not None
-        self._timer = self._loop.call_later(wait_s, self._feed, DeadlinePassed())
-        self._status = Status(len(self._machine.neighbors), self._machine.has_caught_up)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_s, self._feed, DeadlinePassed())
+        neighbors = self._machine.neighbors.values()
+        self._status = Status(
+            tuple(-1 if n.version is None else n.version for n in neighbors),
+            self._machine.has_caught_up,
+        )
+
+    def _handle(self, event: Event) -> None:
+        # Whatever goes wrong here is a defect, or a full disk. It must not end the network thread:
+        # somebody may be able to provoke it.
+        try:
+            effects = self._machine.handle(event, self._now_ns())
+        except Exception:
+            _logger.exception("defect: handling %s", type(event).__name__)
+            return
+        for effect in effects:
+            try:
+                self._carry_out(effect)
+            except Exception:
+                _logger.exception("defect: carrying out %s", type(effect).__name__)
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._epoch_ns
@@ -298,117 +336,34 @@ class Host:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Send():
-                self._send(effect)
+                self._links.send(effect)
             case Inspect():
                 self._spawn(self._inspect(effect))
             case Deliver():
                 self._deliver(effect)
             case Connect():
-                self._spawn(self._dial(effect.address))
+                self._spawn(self._links.dial(effect.address))
             case Disconnect():
                 _logger.info("peer %s disconnected: %s", short(effect.peer), effect.reason)
-                for link in self._links.pop(effect.peer, []):
-                    self._transport.close(link)
+                self._links.disconnect(effect.peer)
             case Learn():
                 self._store.remember(record_author(effect.record.body), effect.record.sealed)
             case Refuse():
                 self._metrics.refused(effect.reason)
                 _logger.info("peer %s: refused (%s)", short(effect.peer), effect.reason)
 
-    def _send(self, effect: Send) -> None:
-        for link in list(self._links.get(effect.peer, [])):
-            if self._transport.send(link, effect.message, effect.data):
-                return
-            if not isinstance(effect.message, Chunk):
-                self._drop_link(link)  # gone, or stuck for longer than a link may be
-
-    def _drop_link(self, link: Link) -> None:
-        self._transport.close(link)
-        if link.peer is None:
-            return
-        links = self._links.get(link.peer, [])
-        if link in links:
-            links.remove(link)
-            if not links:
-                del self._links[link.peer]
-                assert self._loop is not None
-                self._loop.call_soon(self._feed, PeerLost(link.peer))
-
-    # ---- greeting ----------------------------------------------------------------------------
-
-    def _hello(self, bulk: bool) -> Hello:
-        return Hello(PROTOCOL_VERSION, bulk, self._record.sealed)
-
-    async def _dial(self, address: Address) -> None:
-        link = self._transport.dial(address)
-        try:
-            async with asyncio.timeout(self._config.protocol.connect_timeout_ns / 1e9):
-                await self._transport.greet(link, self._hello)
-                while link.peer is None and link.is_open:
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            _logger.info("no answer from %s", address.endpoint)
-        finally:
-            if link.peer is None:
-                self._transport.close(link)
-
-    def _on_message(self, link: Link, message: AnyMessage, data: memoryview | None) -> None:
-        if isinstance(message, Hello):
-            try:
-                self._bind(link, message)
-            except RemoteProtocolError as error:
-                self._turn_away(link, error)
-        elif link.peer is not None:
-            self._feed(Received(link.peer, message, data))
-        elif isinstance(message, Leave):
-            _logger.warning("a peer refused this one: %s", message.reason)
-            self._transport.close(link)
-        else:
-            self._turn_away(link, RemoteProtocolError("malformed", "expected a greeting first"))
-
-    def _on_malformed(self, link: Link, error: RemoteProtocolError) -> None:
-        if link.peer is None:
-            self._turn_away(link, error)
-        else:
-            _logger.info("peer %s: %s", short(link.peer), error)
-            self._feed(Misbehaved(link.peer, error.reason))
-
-    def _bind(self, link: Link, hello: Hello) -> None:
-        """Tie a link to the peer whose record names the key that the link is encrypted with."""
-        if hello.protocol != PROTOCOL_VERSION:
-            raise RemoteProtocolError(
-                "protocol", f"this peer speaks version {PROTOCOL_VERSION}, not {hello.protocol}"
-            )
-        record = open_record(hello.record, self._run, self._suite, int(time.time()))
-        if record.body.transport_key != link.key:
-            raise RemoteProtocolError("signature", "the record names another transport key")
-        if hello.bulk or link.peer is not None:
-            return
-        if not link.dialled:
-            self._transport.send(link, self._hello(False))
-        link.peer = record_author(record.body)
-        links = self._links.setdefault(link.peer, [])
-        links.append(link)
-        self._feed(PeerConnected(record))
-
-    def _turn_away(self, link: Link, error: RemoteProtocolError) -> None:
-        _logger.warning("turned a connection away: %s", error)
-        self._metrics.refused(error.reason)
-        self._transport.send(link, Leave(str(error)[:100]))
-        self._transport.close(link)
-
     # ---- heavy work, off the event loop ------------------------------------------------------
 
     def _seal_next(self) -> None:
-        if self._sealing or self._outbox is None:
-            return
         with self._lock:
+            if self._sealing or self._outbox is None:
+                return
             outgoing, self._outbox = self._outbox, None
             self._sealing = True
-        self._spawn(self._seal(outgoing, self._store.next_sequence()))
+        self._spawn(self._seal(outgoing))
 
-    async def _seal(self, outgoing: Outgoing, sequence: int) -> None:
-        def work():
+    async def _seal(self, outgoing: Outgoing) -> None:
+        def work(sequence: int) -> SealedUpdate:
             return seal_update(
                 pack(self._manifest, outgoing.arrays()),
                 run=self._run,
@@ -420,11 +375,13 @@ class Host:
                 suite=self._suite,
             )
 
-        assert self._loop is not None
         try:
-            update = await self._loop.run_in_executor(self._workers, work)
+            sequence = self._store.next_sequence()
+            loop = asyncio.get_running_loop()
+            update = await loop.run_in_executor(self._workers, work, sequence)
         finally:
-            self._sealing = False
+            with self._lock:
+                self._sealing = False
         self._feed(Published(update))
         self._seal_next()
 
@@ -433,15 +390,14 @@ class Host:
         author = PeerId(header.author)
 
         def work() -> list[np.ndarray]:
-            arrays = unpack(self._manifest, b"".join(effect.chunks))
+            arrays = unpack(self._manifest, _joined(effect.chunks, header.size))
             check_values(self._manifest, arrays, self._config.norm_max)
             return arrays
 
-        assert self._loop is not None
         refusal = None
         try:
-            arrays = await self._loop.run_in_executor(self._workers, work)
-            self._approved[author, header.root] = arrays
+            loop = asyncio.get_running_loop()
+            self._approved[author, header.root] = await loop.run_in_executor(self._workers, work)
         except RemoteProtocolError as error:
             _logger.info("peer %s: %s", short(author), error)
             refusal = error.reason
@@ -458,9 +414,12 @@ class Host:
             if waiting is not None and waiting.adopt:
                 arrival = arrival._replace(adopt=True)
             self._inbox[author] = arrival
+            # One place per neighbor: peers that come and go cannot fill the memory.
+            if len(self._inbox) > self._config.protocol.view_size:
+                del self._inbox[next(a.author for a in self._inbox.values() if not a.adopt)]
 
-    def _spawn(self, coroutine) -> None:
-        task = asyncio.ensure_future(coroutine)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 
@@ -470,22 +429,36 @@ class Host:
             _logger.error("defect in the network thread", exc_info=task.exception())
 
 
+def _joined(chunks: Sequence[bytes | memoryview], size: int) -> memoryview:
+    """All chunks in one buffer. Unlike `bytes.join`, it lets other threads run meanwhile."""
+    joined = np.empty(size, np.uint8)
+    offset = 0
+    for chunk in chunks:
+        joined[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        offset += len(chunk)
+    return joined.data
+
+
 def advertised_endpoint(config: PeerConfig, bound: str) -> str:
     """What others should dial: the public address, or this machine's where it listens on all."""
     if config.public_address:
         return config.public_address
     host, port = parse_endpoint(bound)
-    return f"tcp://{_own_address() if host == '0.0.0.0' else host}:{port}"
+    if host == "0.0.0.0":
+        host = _own_address(socket.AF_INET, "192.0.2.1") or "127.0.0.1"
+    elif host == "[::]":
+        host = f"[{_own_address(socket.AF_INET6, '2001:db8::1') or '::1'}]"
+    return f"tcp://{host}:{port}"
 
 
-def _own_address() -> str:
-    """The address of the interface towards the internet; no packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _own_address(family: socket.AddressFamily, anywhere: str) -> str | None:
+    """The address of the interface towards the internet; no packet is sent.
+
+    `anywhere` is an address that is never assigned (RFC 5737, RFC 3849).
+    """
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: never assigned
+            probe.connect((anywhere, 9))
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
-
-
-__all__ = ["Arrival", "Host", "LocalProtocolError", "Outgoing", "Sealed", "Status"]
+            return None

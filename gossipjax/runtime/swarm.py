@@ -1,7 +1,7 @@
 """`join` and `Swarm.mix`: the two lines that a training loop gains."""
 
-import logging
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +13,12 @@ import numpy as np
 
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.errors import LocalProtocolError
-from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Neighbors
+from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Neighbors, State
 from gossipjax.runtime.config import PeerConfig, load_config
 from gossipjax.runtime.host import Arrival, Host, Outgoing
 from gossipjax.runtime.metrics import JsonLines, Metrics, Snapshot
 from gossipjax.types import Params, Payload, PeerId
 from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
-
-_logger = logging.getLogger("gossipjax")
 
 
 def join(
@@ -87,11 +85,16 @@ class Swarm:
         self._config = config
         algorithm = algorithm or gossip()
         manifest, self._structure = _payload_manifest(algorithm, params)
-        self._share = jax.jit(lambda *args: _share_copy(algorithm, *args))
-        self._mix = jax.jit(lambda *args: _mix_slots(algorithm, *args))
-        self._state = jax.jit(algorithm.init)(params)
+        self._form = _form(params)
+        self._share = jax.jit(lambda *args: _share(algorithm, *args))
+        self._mix = jax.jit(lambda *args: _mix(algorithm, *args))
+        self._state = jax.jit(lambda params: _apart(algorithm.init(params), params))(params)
         self._key = jax.random.key(seed)
-        self._empty_slot: Payload | None = None
+        self._empty_slot: Payload = jax.tree.unflatten(
+            self._structure,
+            [jnp.zeros(spec.shape, spec.dtype) for spec in manifest.tensors],
+        )
+        self._warm_up(params)
         self._version = float(version)
         self._pending: _Pending | None = None
         self._steps = 0
@@ -100,10 +103,16 @@ class Swarm:
         self.round = 0
         self._next_round_s = 0.0
         self._metrics = Metrics()
-        self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
         self._host = Host(config, manifest, version=version, metrics=self._metrics)
-        self._host.start()
         self.id: PeerId = self._host.id
+        self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
+        # Also when the swarm is forgotten, or the program ends without `close`.
+        self._finalizer = weakref.finalize(self, _stop, self._host, self._lines)
+        try:
+            self._host.start()
+        except BaseException:
+            self._finalizer()
+            raise
         self.join_string = self._host.join_string
 
     def mix(self, params: Params, *, steps: int = 1, samples: int | None = None) -> Params:
@@ -114,18 +123,33 @@ class Swarm:
 
         Args:
             params: current parameters, of the structure given to `join`.
-            steps: local steps since the last call.
+            steps: local steps since the last call; 0 when this peer only exchanges: then a round is
+                `round_seconds` long in any case.
             samples: training samples since the last call; by default `steps`. Only the ratio
                 between peers counts.
 
         Returns:
             Parameters to go on with: `params` itself when nothing has arrived.
+
+        Raises:
+            LocalProtocolError: `params` has another structure, shape or dtype than at `join`, or
+                this is a process that was forked off after it.
         """
+        if not self._host.is_here:
+            raise LocalProtocolError(
+                "this process was forked off the one that joined, and has no connections; "
+                "join in the process that trains, after forking"
+            )
         self._version += steps
         self._steps += steps
         self._samples += steps if samples is None else samples
-        if not self._is_round_due():
+        if not self._is_round_due(steps):
             return params
+        if _form(params) != self._form:
+            raise LocalProtocolError(
+                "params have another structure, shape or dtype than those given to join; "
+                "pass the same tree of arrays each time"
+            )
         self._settle_version()
         self._publish(params)
         arrivals = self._host.take(self._config.slots)
@@ -145,7 +169,12 @@ class Swarm:
     @property
     def neighbors(self) -> int:
         """Connected peers."""
-        return self._host.status.neighbors
+        return len(self._host.status.versions)
+
+    @property
+    def neighbor_versions(self) -> tuple[int, ...]:
+        """Model version of each neighbor, as of its last keep-alive; -1 before the first."""
+        return self._host.status.versions
 
     @property
     def has_caught_up(self) -> bool:
@@ -170,13 +199,13 @@ class Swarm:
             "updates_mixed": snapshot.updates_mixed,
             "updates_refused": snapshot.updates_refused,
             "staleness_p50": snapshot.staleness_p50,
+            "staleness_max": snapshot.staleness_max,
         }
 
     def close(self) -> None:
         """Say goodbye to the neighbors and stop; may be called twice."""
-        self._host.stop()
-        if self._lines is not None:
-            self._lines.close()
+        self._finalizer()
+        self._lines = None
 
     def __enter__(self) -> "Swarm":
         return self
@@ -189,8 +218,15 @@ class Swarm:
     ) -> None:
         self.close()
 
-    def _is_round_due(self) -> bool:
-        if self._config.round_steps:
+    def _warm_up(self, params: Params) -> None:
+        """Compile now, so that no step of the training loop has to wait for it."""
+        nothing = np.zeros(self._config.slots, np.float32)
+        slots = [self._empty_slot] * self._config.slots
+        self._share(self._state, params, self._key)
+        self._mix(self._state, params, slots, nothing, nothing, np.float32(1.0))
+
+    def _is_round_due(self, steps: int) -> bool:
+        if self._config.round_steps and steps:
             due = self._steps >= self._config.round_steps
         else:
             due = time.monotonic() >= self._next_round_s
@@ -205,8 +241,7 @@ class Swarm:
             self._samples = 0
         if self._host.is_sealing:  # the last one is not out yet: the next round will share
             return
-        self._key, key = jax.random.split(self._key)
-        payload, self._state = self._share(self._state, params, key)
+        payload, self._state, self._key = self._share(self._state, params, self._key)
         leaves = jax.tree.leaves(payload)
         self._host.publish(
             Outgoing(
@@ -233,7 +268,7 @@ class Swarm:
         params, self._state, info = self._mix(
             self._state,
             params,
-            self._slots([arrival.arrays for arrival in arrivals], count),
+            self._slots(arrivals),
             weight,
             staleness,
             np.float32(0.0 if adopt else 1.0),
@@ -242,13 +277,10 @@ class Swarm:
         self._metrics.mixed(staleness[: len(arrivals)].tolist())
         return params
 
-    def _slots(self, arrived: list[list[np.ndarray]], count: int) -> list[Payload]:
+    def _slots(self, arrivals: list[Arrival]) -> list[Payload]:
         """K payloads; the empty ones are one and the same array of zeros."""
-        if self._empty_slot is None:
-            zeros = [jnp.zeros(array.shape, array.dtype) for array in arrived[0]]
-            self._empty_slot = jax.tree.unflatten(self._structure, zeros)
-        filled = [jax.tree.unflatten(self._structure, arrays) for arrays in arrived]
-        return filled + [self._empty_slot] * (count - len(filled))
+        filled = [jax.tree.unflatten(self._structure, arrival.arrays) for arrival in arrivals]
+        return filled + [self._empty_slot] * (self._config.slots - len(filled))
 
     def _settle_version(self) -> None:
         """Mix versions with the weights that the parameters were mixed with.
@@ -264,13 +296,28 @@ class Swarm:
         self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
 
 
-def _share_copy(algorithm, state, params, key):
-    """A payload with memory of its own: it outlives the donation of `params` to the next step."""
-    payload, state = algorithm.share(state, params, key)
-    return jax.tree.map(jnp.copy, payload), state
+# The caller may donate `params` to its next step, and what `mix` returned as well. So nothing that
+# outlives a call may share memory with them. JAX returns an input's own array where a function
+# returns an input as it is; a copy is needed there, and only there.
 
 
-def _mix_slots(algorithm, state, params, slots, weight, staleness, self_weight):
+def _share(
+    algorithm: GossipAlgorithm, state: State, params: Params, key: jax.Array
+) -> tuple[Payload, State, jax.Array]:
+    key, next_key = jax.random.split(key)
+    payload, new_state = algorithm.share(state, params, key)
+    return _apart(payload, params), _apart(new_state, params), next_key
+
+
+def _mix(
+    algorithm: GossipAlgorithm,
+    state: State,
+    params: Params,
+    slots: list[Payload],
+    weight: jax.Array,
+    staleness: jax.Array,
+    self_weight: jax.Array,
+) -> tuple[Params, State, MixInfo]:
     """Stack the slots inside the compiled function, where XLA need not materialize the stack."""
     neighbors = Neighbors(
         payload=jax.tree.map(lambda *leaves: jnp.stack(leaves), *slots),
@@ -279,7 +326,25 @@ def _mix_slots(algorithm, state, params, slots, weight, staleness, self_weight):
         slot_is_new=weight > 0,
         self_weight=self_weight,
     )
-    return algorithm.mix(state, params, neighbors)
+    mixed, new_state, info = algorithm.mix(state, params, neighbors)
+    return _apart(mixed, state), _apart(new_state, (params, mixed)), info
+
+
+def _apart(tree: Any, others: Any) -> Any:
+    """`tree`, with copies of the leaves that are leaves of `others` too."""
+    taken = {id(leaf) for leaf in jax.tree.leaves(others)}
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if id(leaf) in taken else leaf, tree)
+
+
+def _stop(host: Host, lines: JsonLines | None) -> None:
+    host.stop()
+    if lines is not None:
+        lines.close()
+
+
+def _form(params: Params) -> tuple[Any, list[tuple[Any, Any]]]:
+    leaves, structure = jax.tree.flatten(params)
+    return structure, [(np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves]
 
 
 def _payload_manifest(algorithm: GossipAlgorithm, params: Params) -> tuple[Manifest, Any]:

@@ -7,37 +7,34 @@ authenticated, never by a routing id, which anyone may choose.
 """
 
 import asyncio
-import contextlib
-import ipaddress
-import os
 import socket
-from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import zmq
 import zmq.asyncio
-from zmq.utils.monitor import recv_monitor_message
+from zmq.utils import z85
 
 from gossipjax.crypto.identity import Identity
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.gate import HANDSHAKE_MS, ZAP_DOMAIN, Gate
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.types import PeerId
 from gossipjax.wire import limits
-from gossipjax.wire.address import Address
+from gossipjax.wire.address import Address, parse_endpoint
 from gossipjax.wire.codec import decode_frames, encode
 from gossipjax.wire.messages import AnyMessage, Chunk, Hello
 
-ZAP_DOMAIN = b"gossipjax"
 _LIBZMQ_MIN = (4, 3, 5)  # older ones have open advisories
+_LINGER_MS = 500  # what was just sent gets so long to leave
 
 _OPTIONS: dict[int, int] = {
     zmq.MAXMSGSIZE: limits.FRAME_BYTES_MAX,  # per frame; a larger one ends the connection
     zmq.RCVHWM: 4,  # messages, not bytes: the default of 1000 chunks would be 1 GiB per peer
     zmq.SNDHWM: 2 * limits.CREDIT_CHUNKS,  # more than the credit allows: full means stuck
     zmq.LINGER: 0,
-    zmq.HANDSHAKE_IVL: 5_000,  # ends silent TCP connections
+    zmq.HANDSHAKE_IVL: HANDSHAKE_MS,  # ends silent TCP connections
     zmq.HEARTBEAT_IVL: 10_000,
     zmq.HEARTBEAT_TIMEOUT: 30_000,
     zmq.HEARTBEAT_TTL: 60_000,
@@ -55,7 +52,6 @@ _DIAL_OPTIONS: dict[int, int] = {
 _LISTEN_OPTIONS: dict[int, int] = {
     zmq.ROUTER_MANDATORY: 1,  # an error instead of silence when a peer is gone or stuck
     zmq.BACKLOG: 64,
-    zmq.IPV6: 0,
 }
 
 
@@ -66,6 +62,7 @@ class Link:
         key: X25519 key of the other side, authenticated by CURVE.
         dialled: whether this side opened it.
         peer: the peer it is bound to, once a greeting has been verified.
+        settled: set once it is bound or closed.
     """
 
     def __init__(self, key: bytes, *, dialled: bool):
@@ -73,9 +70,35 @@ class Link:
         self.dialled = dialled
         self.peer: PeerId | None = None
         self.is_open = True
+        self.settled = asyncio.Event()
         self.sockets: dict[bool, zmq.asyncio.Socket] = {}  # dialled: by bulk
         self.routing_ids: dict[bool, bytes] = {}  # accepted: by bulk
         self.tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both connections are there."""
+        return len(self.sockets if self.dialled else self.routing_ids) == 2
+
+    def bind(self, peer: PeerId) -> None:
+        """Note whose it is."""
+        self.peer = peer
+        self.settled.set()
+
+
+class Listeners(NamedTuple):
+    """What a transport reports.
+
+    Attributes:
+        message: a message (and a chunk's data) and its link; on an accepted link the first two are
+            a `Hello` each, one per connection.
+        malformed: bytes of a link that are no message.
+        lost: a link that the other side has replaced by a new one.
+    """
+
+    message: Callable[[Link, AnyMessage, memoryview | None], None]
+    malformed: Callable[[Link, RemoteProtocolError], None]
+    lost: Callable[[Link], None]
 
 
 class Transport:
@@ -85,18 +108,11 @@ class Transport:
         identity: whose transport key to use.
         config: where to listen and whom to admit.
         metrics: counts bytes and strangers.
-        on_message: called with each message (and a chunk's data) and its link; for an accepted
-            link the first is a `Hello`.
-        on_malformed: called with a link and the error when its bytes are no message.
+        listeners: who is told what happens. They do not raise.
     """
 
     def __init__(
-        self,
-        identity: Identity,
-        config: PeerConfig,
-        metrics: Metrics,
-        on_message: Callable[[Link, AnyMessage, memoryview | None], None],
-        on_malformed: Callable[[Link, RemoteProtocolError], None],
+        self, identity: Identity, config: PeerConfig, metrics: Metrics, listeners: Listeners
     ):
         if not zmq.has("curve") or zmq.zmq_version_info() < _LIBZMQ_MIN:
             raise LocalProtocolError(
@@ -106,71 +122,83 @@ class Transport:
         self._identity = identity
         self._config = config
         self._metrics = metrics
-        self._on_message = on_message
-        self._on_malformed = on_malformed
+        self._listeners = listeners
+        self._gate = Gate(config, metrics)
         self._context = zmq.asyncio.Context()
-        self._router: zmq.asyncio.Socket | None = None
+        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self._zap = self._context.socket(zmq.REP)
+        self._router = self._socket(zmq.ROUTER, _LISTEN_OPTIONS, config.listen)
+        self._monitor = self._router.get_monitor_socket(Gate.MONITORED)
         self._accepted: dict[bytes, Link] = {}  # by key
         self._by_routing_id: dict[bytes, Link] = {}
         self._dialled: set[Link] = set()
-        self._gate = _Gate(config, metrics)
-        self._tasks: list[asyncio.Task[None]] = []
         self.endpoint = ""
 
-    async def start(self) -> None:
-        """Listen.
+    def listen(self) -> None:
+        """Open the listening socket; `serve` reads it.
 
         Raises:
             LocalProtocolError: the address cannot be listened on.
         """
-        self._context.set(zmq.MAX_SOCKETS, 4096)
-        zap = self._context.socket(zmq.REP)
-        zap.bind("inproc://zeromq.zap.01")
-        router = self._socket(zmq.ROUTER, _LISTEN_OPTIONS)
-        router.curve_server = True
+        self._zap.bind("inproc://zeromq.zap.01")
+        self._router.curve_server = True
         # Without a domain that is enforced, a missing ZAP handler would let anyone in.
-        router.zap_domain = ZAP_DOMAIN
-        router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._router.zap_domain = ZAP_DOMAIN
+        self._router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         try:
-            router.bind(self._config.listen)
+            self._router.bind(self._config.listen)
         except zmq.ZMQError as error:
-            zap.close(0)
-            router.close(0)
-            self._context.destroy(0)
             raise LocalProtocolError(
                 f"cannot listen on {self._config.listen}: {error.strerror}; "
-                "expected tcp://HOST:PORT with a free port (0 takes any)"
+                "expected tcp://ADDRESS:PORT with an address of this machine and a free port "
+                "(0 takes any)"
             ) from None
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._router = router
-        self._spawn(self._gate.answer(zap))
-        self._spawn(self._gate.watch(monitor))
-        self._spawn(self._read_router(router))
+        self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    async def serve(self) -> None:
+        """Admit connections and take what arrives on them, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._gate.answer(self._zap))
+            group.create_task(self._gate.watch(self._monitor))
+            group.create_task(self._read_router())
 
     async def stop(self) -> None:
-        """Close everything; what was just sent gets half a second to leave."""
-        for task in [*self._tasks, *(t for link in self._dialled for t in link.tasks)]:
-            task.cancel()
-        await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(None, self._context.destroy, 500)
+        """Close everything, after `serve` has ended."""
+        for link in list(self._dialled):
+            self.close(link)
+        self._router.disable_monitor()
+        self._monitor.close(linger=0)
+        self._router.close(linger=_LINGER_MS)
+        self._zap.close(linger=0)
+        await asyncio.get_running_loop().run_in_executor(None, self._context.term)
 
-    def dial(self, address: Address) -> Link:
-        """Open a link; messages sent on it wait for the connection."""
+    async def dial(self, address: Address, hello: Callable[[bool], Hello]) -> Link:
+        """Open a link and greet on both connections; `Link.settled` tells when it is answered.
+
+        The bulk connection comes first, so that a link is never bound that cannot carry chunks.
+        If this is cancelled, the link is closed.
+
+        Raises:
+            OSError: the name is unknown, or there are too many open files.
+        """
+        endpoint = await _numeric(address.endpoint)
         link = Link(address.transport_key, dialled=True)
-        for bulk in (False, True):
-            dealer = self._socket(zmq.DEALER, _DIAL_OPTIONS)
-            dealer.curve_serverkey = _z85(address.transport_key)
-            dealer.connect(address.endpoint)
-            link.sockets[bulk] = dealer
-            link.tasks.append(asyncio.create_task(self._read_dealer(link, dealer)))
         self._dialled.add(link)
+        try:
+            for bulk in (True, False):
+                dealer = self._socket(zmq.DEALER, _DIAL_OPTIONS, endpoint)
+                link.sockets[bulk] = dealer
+                dealer.curve_serverkey = z85.encode(address.transport_key)
+                dealer.connect(endpoint)
+                link.tasks.append(asyncio.create_task(self._read_dealer(link, dealer)))
+                await dealer.send(encode(hello(bulk)))
+        except zmq.ZMQError as error:
+            self.close(link)
+            raise OSError(error.errno, error.strerror) from None
+        except BaseException:
+            self.close(link)
+            raise
         return link
-
-    async def greet(self, link: Link, hello: Callable[[bool], Hello]) -> None:
-        """Send the first message on both connections of a dialled link, once they are up."""
-        for bulk, dealer in link.sockets.items():
-            await dealer.send(encode(hello(bulk)))
 
     def send(self, link: Link, message: AnyMessage, data: bytes | memoryview | None = None) -> bool:
         """Send without waiting; False when the other side is gone or takes nothing any more.
@@ -189,50 +217,57 @@ class Transport:
         if out is None or not link.is_open:
             return False
         # With DONTWAIT the future is done when it is returned.
-        sending = cast("asyncio.Future[None]", out.send_multipart(frames, zmq.DONTWAIT))
-        if sending.exception() is not None:
+        sending = cast("asyncio.Future[Any]", out.send_multipart(frames, zmq.DONTWAIT))
+        if not sending.done() or sending.exception() is not None:
             return False
         self._metrics.sent(sum(map(len, frames)))
         return True
 
     def close(self, link: Link) -> None:
-        """Close a link; closing twice does nothing."""
+        """Close a link; closing twice does nothing.
+
+        libzmq cannot close one accepted connection: what still comes on it is dropped.
+        """
         if not link.is_open:
             return
         link.is_open = False
+        link.settled.set()
         for task in link.tasks:
             task.cancel()
         for dealer in link.sockets.values():
-            dealer.close(linger=500)
+            dealer.close(linger=_LINGER_MS)
         self._dialled.discard(link)
         if self._accepted.get(link.key) is link:
             del self._accepted[link.key]
         for routing_id in link.routing_ids.values():
-            self._by_routing_id.pop(routing_id, None)
+            del self._by_routing_id[routing_id]
 
-    def _socket(self, kind: int, options: dict[int, int]) -> zmq.asyncio.Socket:
+    def _socket(self, kind: int, options: dict[int, int], endpoint: str) -> zmq.asyncio.Socket:
         made = self._context.socket(kind)
         for option, value in {**_OPTIONS, **options}.items():
             made.setsockopt(option, value)
-        made.curve_secretkey = _z85(self._identity.transport_secret)
-        made.curve_publickey = _z85(self._identity.public.transport)
+        made.setsockopt(zmq.IPV6, int("[" in endpoint))
+        made.curve_secretkey = z85.encode(self._identity.transport_secret)
+        made.curve_publickey = z85.encode(self._identity.public.transport)
         return made
 
     async def _read_dealer(self, link: Link, dealer: zmq.asyncio.Socket) -> None:
-        while True:
+        while link.is_open:
             frames = await dealer.recv_multipart(copy=False)
             self._receive(link, [frame.buffer for frame in frames])
+            await asyncio.sleep(0)  # while messages wait, the await above never yields
 
-    async def _read_router(self, router: zmq.asyncio.Socket) -> None:
+    async def _read_router(self) -> None:
         while True:
-            routing_id, *frames = await router.recv_multipart(copy=False)
-            key = bytes.fromhex(str(frames[0].get("User-Id"))) if frames else b""
+            routing_id, *frames = await self._router.recv_multipart(copy=False)
+            key = bytes.fromhex(str(frames[0].get("User-Id")))
             parts = [frame.buffer for frame in frames]
             link = self._by_routing_id.get(routing_id.bytes)
             if link is None or link.key != key:
                 link = self._greeted(key, routing_id.bytes, parts)
             if link is not None:
                 self._receive(link, parts)
+            await asyncio.sleep(0)  # while messages wait, the await above never yields
 
     def _greeted(self, key: bytes, routing_id: bytes, parts: list[memoryview]) -> Link | None:
         """The link that a connection's first message makes or joins; None when it is no `Hello`."""
@@ -243,95 +278,51 @@ class Transport:
         if not isinstance(message, Hello):
             self._metrics.stranger_refused()
             return None
+        taken = self._by_routing_id.get(routing_id)
+        if taken is not None:  # chosen by somebody, who is gone, and by somebody else after that
+            self._replace(taken)
         link = self._accepted.get(key)
+        if link is not None and message.bulk in link.routing_ids:
+            # The newest connection of a key counts: the older is a half-open one of a restart.
+            self._replace(link)
+            link = None
         if link is None:
             link = self._accepted[key] = Link(key, dialled=False)
-        # The newest connection of a key counts: the older is likely a half-open one of a restart.
-        self._by_routing_id.pop(link.routing_ids.get(message.bulk, b""), None)
+            timeout_s = self._config.protocol.connect_timeout_ns / 1e9
+            asyncio.get_running_loop().call_later(timeout_s, self._expire, link)
         link.routing_ids[message.bulk] = routing_id
         self._by_routing_id[routing_id] = link
         return link
+
+    def _replace(self, link: Link) -> None:
+        self.close(link)
+        self._listeners.lost(link)
+
+    def _expire(self, link: Link) -> None:
+        if link.peer is None:
+            self.close(link)
 
     def _receive(self, link: Link, parts: list[memoryview]) -> None:
         self._metrics.received(sum(map(len, parts)))
         try:
             message, data = decode_frames(parts)
         except RemoteProtocolError as error:
-            self._on_malformed(link, error)
+            self._listeners.malformed(link, error)
             return
-        self._on_message(link, message, data)
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(coroutine))
+        self._listeners.message(link, message, data)
 
 
-class _Gate:
-    """The ZAP handler (RFC 27): who may connect at all.
+async def _numeric(endpoint: str) -> str:
+    """An endpoint with its host's address, IPv4 where it has one.
 
-    libzmq has no limit on connections, so the listening socket's events are counted here.
+    libzmq would look the name up in the thread that moves everybody's data.
     """
-
-    def __init__(self, config: PeerConfig, metrics: Metrics):
-        self._allow = {bytes.fromhex(key) for key in config.allow}
-        self._connections_max = config.connections_max
-        self._prefix_max = config.prefix_connections_max
-        self._metrics = metrics
-        self._prefix_of: dict[int, str] = {}  # by file descriptor
-
-    async def answer(self, zap: zmq.asyncio.Socket) -> None:
-        """Answer libzmq's questions, one per handshake."""
-        while True:
-            (
-                version,
-                request,
-                domain,
-                address,
-                _,
-                mechanism,
-                *credentials,
-            ) = await zap.recv_multipart()
-            admitted = (
-                version == b"1.0"
-                and domain == ZAP_DOMAIN
-                and mechanism == b"CURVE"
-                and len(credentials) == 1
-                and self._admits(credentials[0], address.decode())
-            )
-            if not admitted:
-                self._metrics.stranger_refused()
-            verdict = [b"200", b"OK"] if admitted else [b"400", b"refused"]
-            user_id = credentials[0].hex().encode() if admitted else b""
-            await zap.send_multipart([b"1.0", request, *verdict, user_id, b""])
-
-    async def watch(self, monitor: zmq.asyncio.Socket) -> None:
-        """Count accepted connections by network prefix."""
-        while True:
-            event = await recv_monitor_message(monitor)
-            descriptor = int(event["value"])
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._prefix_of.pop(descriptor, None)
-                continue
-            with (
-                contextlib.suppress(OSError),  # gone already
-                socket.socket(fileno=os.dup(descriptor)) as accepted,
-            ):
-                self._prefix_of[descriptor] = _prefix(accepted.getpeername()[0])
-
-    def _admits(self, key: bytes, address: str) -> bool:
-        if self._allow and key not in self._allow:
-            return False
-        if len(self._prefix_of) > self._connections_max:
-            return False
-        if ipaddress.ip_address(address).is_private:
-            return True
-        return Counter(self._prefix_of.values())[_prefix(address)] <= self._prefix_max
-
-
-def _prefix(address: str) -> str:
-    return address.rpartition(".")[0]
-
-
-def _z85(key: bytes) -> bytes:
-    from zmq.utils import z85
-
-    return z85.encode(key)
+    host, port = parse_endpoint(endpoint)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # no name at all, such as "a..b"
+        raise OSError(f"{host}: {error}") from None
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    numeric = str(address[0])
+    return f"tcp://{numeric}:{port}" if family == socket.AF_INET else f"tcp://[{numeric}]:{port}"
