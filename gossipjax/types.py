@@ -3,7 +3,7 @@
 from typing import Any, NewType
 
 PeerId = NewType("PeerId", bytes)
-"""32 bytes: hash of run id, signing key and VRF key; see `gossipjax.wire.records.peer_id`."""
+"""32 bytes: hash of run id, signing key and VRF key; see `gossipjax.wire.envelope.peer_id`."""
 
 RunId = NewType("RunId", bytes)
 """32 bytes: hash of the run's name and of the manifest of its payloads."""

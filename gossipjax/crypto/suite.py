@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nacl.exceptions import BadSignatureError, CryptoError
+from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
 SIGNATURE_BYTES = 64
@@ -44,7 +44,7 @@ def _ed25519_verify(public_key: bytes, domain: bytes, message: bytes, signature:
         return False
     try:
         VerifyKey(public_key).verify(_prefixed(domain, message), signature)
-    except (BadSignatureError, CryptoError):
+    except CryptoError:
         return False
     return True
 

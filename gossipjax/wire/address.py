@@ -5,14 +5,15 @@ the address to dial and the key that must answer there, so nobody in between can
 """
 
 import base64
-import binascii
 import re
 from typing import NamedTuple
 
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 
-_ENDPOINT = re.compile(r"tcp://([A-Za-z0-9.-]{1,120}|\[[0-9A-Fa-f:.]{2,45}\]):([1-9][0-9]{0,4})")
-_SCHEME = "gossipjax://"
+_PLACE = r"([A-Za-z0-9.-]{1,120}|\[[0-9A-Fa-f:.]{2,45}\]):([1-9][0-9]{0,4})"
+_ENDPOINT = re.compile("tcp://" + _PLACE)
+_JOIN = re.compile("gossipjax://" + _PLACE + "/([A-Za-z0-9_-]{43})")
+_PORT_MAX = 65535
 
 
 class Address(NamedTuple):
@@ -29,7 +30,7 @@ def parse_endpoint(endpoint: str) -> tuple[str, int]:
         RemoteProtocolError: (`malformed`) anything else.
     """
     match = _ENDPOINT.fullmatch(endpoint)
-    if match is None or int(match[2]) > 65535:
+    if match is None or int(match[2]) > _PORT_MAX:
         raise RemoteProtocolError("malformed", f"expected tcp://host:port, got {endpoint!r}")
     return match[1], int(match[2])
 
@@ -37,7 +38,7 @@ def parse_endpoint(endpoint: str) -> tuple[str, int]:
 def format_join(address: Address) -> str:
     """The join string of an address."""
     key = base64.urlsafe_b64encode(address.transport_key).rstrip(b"=").decode()
-    return f"{_SCHEME}{address.endpoint.removeprefix('tcp://')}/{key}"
+    return f"gossipjax://{address.endpoint.removeprefix('tcp://')}/{key}"
 
 
 def parse_join(text: str) -> Address:
@@ -46,16 +47,10 @@ def parse_join(text: str) -> Address:
     Raises:
         LocalProtocolError: it is not one; a person pasted it, so the text says what is expected.
     """
-    place, _, key_text = text.strip().removeprefix(_SCHEME).partition("/")
-    try:
-        key = base64.b64decode(key_text + "=", altchars=b"-_", validate=True)
-        endpoint = f"tcp://{place}"
-        parse_endpoint(endpoint)
-        if len(key) != 32 or not text.strip().startswith(_SCHEME):
-            raise ValueError
-    except (RemoteProtocolError, binascii.Error, ValueError):
+    match = _JOIN.fullmatch(text.strip())
+    if match is None or int(match[2]) > _PORT_MAX:
         raise LocalProtocolError(
-            f"expected a join string like {_SCHEME}HOST:PORT/KEY (the first peer prints it when it "
-            f"starts), got {text!r}"
-        ) from None
-    return Address(endpoint, key)
+            "expected a join string like gossipjax://HOST:PORT/KEY (the first peer prints it when "
+            f"it starts), got {text!r}"
+        )
+    return Address(f"tcp://{match[1]}:{match[2]}", base64.urlsafe_b64decode(match[3] + "="))

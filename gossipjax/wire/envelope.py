@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite
-from gossipjax.errors import RemoteProtocolError
+from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.types import PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import parse_endpoint
@@ -51,7 +51,11 @@ def record_author(record: PeerRecord) -> PeerId:
 
 
 def seal_record(record: PeerRecord, identity: Identity, suite: CryptoSuite) -> Verified[PeerRecord]:
-    """Sign one's own record."""
+    """Sign one's own record.
+
+    Raises:
+        LocalProtocolError: a field is out of bounds, so that everybody would refuse the record.
+    """
     return _seal(record, identity, suite, RECORD_DOMAIN)
 
 
@@ -134,7 +138,11 @@ def seal_update(
     identity: Identity,
     suite: CryptoSuite,
 ) -> SealedUpdate:
-    """Hash a packed payload into its Merkle root and sign the header. Payload must not change."""
+    """Hash a packed payload into its Merkle root and sign the header. Payload must not change.
+
+    Raises:
+        LocalProtocolError: a number is out of bounds, so that everybody would refuse the update.
+    """
     view = memoryview(payload).toreadonly()
     size = limits.CHUNK_BYTES
     tree = MerkleTree(
@@ -158,4 +166,8 @@ B = TypeVar("B", PeerRecord, UpdateHeader)
 
 def _seal(body: B, identity: Identity, suite: CryptoSuite, domain: bytes) -> Verified[B]:
     raw = encode(body)
+    try:  # msgspec checks bounds when it decodes only
+        decode_body(type(body), raw)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(f"others would refuse {body}: {error}") from None
     return Verified(body, Sealed(raw, suite.sign(identity.sign_seed, domain, raw)))

@@ -22,13 +22,19 @@ CREDIT_CHUNKS = 8
 """Chunks that a receiver may have asked for and not yet received, per transfer."""
 
 ADDRESSES_MAX = 4
+"""Endpoints in a peer record."""
+
 RECORDS_PER_MESSAGE_MAX = 16
-TEXT_BYTES_MAX = 200
+"""Peer records in one `Peers`; so many of the largest fit `MESSAGE_BYTES_MAX`."""
+
+TEXT_LENGTH_MAX = 200
+"""Characters of an endpoint, or of the reason of a `Leave`."""
+
 INTEGER_MAX = 2**53
 """Counters stay exact in every language's float64."""
 
 REASONS = {
-    "malformed": "bytes that are no message, or one in a place where it makes no sense",
+    "malformed": "bytes that are no message or value, or a message where it makes no sense",
     "protocol": "another protocol version or another run",
     "signature": "unsigned, or signed with another key",
     "author": "an update of somebody else than the peer that offers it",
@@ -38,8 +44,8 @@ REASONS = {
     "sequence": "an older sequence number than one already seen from this author",
     "replay": "the sequence number that was last seen from this author, again",
     "root": "a chunk that does not belong to the announced Merkle root",
-    "unsolicited": "bulk data that nobody asked for",
-    "credit": "more chunks asked for at once than the protocol allows",
+    "unsolicited": "chunks or peer records that nobody asked for",
+    "credit": "chunks asked for that the update does not have",
     "stalled": "a transfer without progress for too long",
     "nonfinite": "NaN or infinity in a tensor",
     "norm": "a tensor tree whose Euclidean norm is above the limit",

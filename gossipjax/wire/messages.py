@@ -15,7 +15,7 @@ Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Counter = Annotated[int, Meta(ge=0, le=limits.INTEGER_MAX)]
 ChunkIndex = Annotated[int, Meta(ge=0, lt=limits.CHUNKS_MAX)]
-Text = Annotated[str, Meta(max_length=limits.TEXT_BYTES_MAX)]
+Text = Annotated[str, Meta(max_length=limits.TEXT_LENGTH_MAX)]
 SealedBody = Annotated[bytes, Meta(max_length=4096)]
 
 

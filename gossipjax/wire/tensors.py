@@ -131,10 +131,13 @@ def check_values(manifest: Manifest, arrays: Sequence[np.ndarray], norm_max: flo
     Sums of squares are accumulated in float64: in float32 they overflow to infinity.
 
     Raises:
-        RemoteProtocolError: (`nonfinite`) a NaN or infinity; (`norm`) norm above `norm_max`.
+        RemoteProtocolError: (`malformed`) a byte of a bool that is neither 0 nor 1; (`nonfinite`) a
+            NaN or infinity; (`norm`) norm above `norm_max`.
     """
     squares = 0.0
     for spec, array in zip(manifest.tensors, arrays, strict=True):
+        if spec.dtype == "bool" and (array.reshape(-1).view(np.uint8) > 1).any():
+            raise RemoteProtocolError("malformed", f"{spec.name} has a bool that is not 0 or 1")
         if spec.dtype not in FLOATING:
             continue
         partial = _sum_of_squares(array.reshape(-1))
