@@ -19,8 +19,13 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for any fanout ≥ 1; traffic per round is `fanout` payloads whatever the size of the network."""
 
     view_size: Positive = 16
-    """Peers kept connected. Keep-alive traffic is proportional to it; the graph of views stays
-    connected under churn with high probability from about log(n) + 5 on."""
+    """Neighbors below which others are dialled; up to twice as many are accepted. Keep-alive
+    traffic is proportional to it; the graph of views stays connected under churn with high
+    probability from about log(n) + 5 on."""
+
+    renew_interval_ns: Positive = 60 * _SECOND
+    """About so often a full view exchanges one neighbor for somebody else, so that newcomers find
+    places and the parts of a network that was split find each other again."""
 
     probe_interval_ns: Positive = 2 * _SECOND
     """Between two keep-alives to every neighbor."""
@@ -29,17 +34,19 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Silence after which a neighbor is offered nothing: three lost keep-alives."""
 
     dead_after_ns: Positive = 15 * _SECOND
-    """Silence after which a neighbor is dropped. Above the pauses of a busy training process."""
+    """Silence after which a neighbor is dropped. Above the pauses of a busy training process; a
+    pause of this peer itself is not counted as the silence of others."""
 
     connect_timeout_ns: Positive = 5 * _SECOND
     """From dialling to a complete greeting."""
 
     retry_min_ns: Positive = _SECOND // 2
-    """First wait before an address is dialled again; it doubles with every failure."""
+    """First wait before a peer is dialled again; it doubles with every failure. A random part of
+    each wait, up to half, is left out, so that many do not come back in step."""
 
     retry_max_ns: Positive = 20 * _SECOND
-    """Longest wait before an address is dialled again: how long a peer that was cut off from
-    everybody may take to notice that the network is back."""
+    """Longest wait before a peer is dialled again: how long a peer that was cut off from everybody
+    may take to notice that the network is back."""
 
     gossip_peers_interval_ns: Positive = 10 * _SECOND
     """Between two requests for the addresses of others, each to one random neighbor."""
@@ -48,8 +55,12 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Peer records remembered; the oldest gives way."""
 
     downloads_max: Positive = 4
-    """Transfers at the same time; further offers wait, newest per author. Memory is bounded by
-    `2 · downloads_max` payloads."""
+    """Transfers at the same time, and updates being inspected before the next one begins; further
+    offers wait, newest per author. Memory is bounded by `2 · downloads_max` payloads."""
+
+    own_updates_max: Positive = 4
+    """Own updates kept for those who pull them; the one asked for longest ago gives way. Above 2, a
+    neighbor whose transfer takes longer than a round can still end it."""
 
     stall_after_ns: Positive = 10 * _SECOND
     """A transfer without a new chunk for so long is dropped (slow loris)."""
@@ -59,16 +70,28 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     of averaging its own into the network's. Below it, its own work is worth keeping."""
 
     catch_up_settle_ns: Positive = _SECOND
-    """After its first connection a joiner listens for so long to learn how far the others are."""
+    """After its first connection a joiner listens for so long to learn how far the others are, and
+    so long it waits before it asks again."""
+
+    catch_up_patience_ns: Positive = 60 * _SECOND
+    """A joiner that asked so long ago and still got nothing goes on with its own parameters: bounds
+    what a neighbor that lies about its version can hold up. A transfer under way is waited for."""
 
     faults_max: Positive = 8
     """Refused messages after which a peer is disconnected and banned."""
+
+    fault_memory_ns: Positive = 600 * _SECOND
+    """So long after the first of them the faults of a peer are forgotten: a slow link that stalls
+    now and then is no malice."""
 
     ban_ns: Positive = 60 * _SECOND
     """How long a ban lasts. Short: at this stage nothing that a peer does is proof of malice."""
 
     def __post_init__(self) -> None:
-        """Refuse combinations that cannot work."""
+        """Refuse values and combinations that cannot work."""
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 1:
+                raise LocalProtocolError(f"expected {name} ≥ 1, got {getattr(self, name)}")
         if not self.probe_interval_ns < self.suspect_after_ns < self.dead_after_ns:
             raise LocalProtocolError(
                 "expected probe_interval_ns < suspect_after_ns < dead_after_ns, got "

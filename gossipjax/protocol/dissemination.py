@@ -17,8 +17,8 @@ from gossipjax.wire.envelope import (
 from gossipjax.wire.merkle import leaf_hash, proves
 from gossipjax.wire.messages import Chunk, Get, Missing, Offer, PeerRecord, UpdateHeader
 
-_OWN_UPDATES_KEPT = 2  # the newest, and the one before it for transfers under way
 _AUTHORS_REMEMBERED = 4096
+_DROPPED_REMEMBERED = 256
 
 
 class _Download:
@@ -32,6 +32,19 @@ class _Download:
         self.chunks: list[bytes | memoryview | None] = [None] * self.missing
         self.next_index = 0
         self.progress_ns = now_ns
+
+    @property
+    def outstanding(self) -> int:
+        """Chunks asked for and not here: the credit spent."""
+        return self.next_index - (len(self.chunks) - self.missing)
+
+    def wants(self, chunk: Chunk) -> bool:
+        """Whether this chunk was asked for and is not here."""
+        return (
+            chunk.root == self.header.body.root
+            and chunk.index < self.next_index
+            and self.chunks[chunk.index] is None
+        )
 
     def ask(self, peer: PeerId, count: int) -> Effects:
         """Spend up to `count` chunks of credit."""
@@ -48,8 +61,8 @@ class DisseminationMachine:
     Accepts: `Offer`, `Get`, `Chunk`, `Missing`, results of inspections, deadlines.
     Emits: `Send`, `Inspect`, `Refuse`.
     Keeps true: bulk data is taken only when asked for; at most `CREDIT_CHUNKS` are asked for and
-    not here, per transfer; at most `downloads_max` transfers; sequence numbers of what is
-    delivered strictly increase per author.
+    not here, per transfer; at most `downloads_max` transfers, and `2 · downloads_max` payloads with
+    those being inspected; sequence numbers of what is delivered strictly increase per author.
     """
 
     def __init__(
@@ -63,11 +76,13 @@ class DisseminationMachine:
         self._manifest_digest = manifest_digest
         self._payload_bytes = payload_bytes
         self._suite = suite
-        self._own: list[SealedUpdate] = []
+        self._own = BoundedDict[bytes, SealedUpdate](config.own_updates_max)
+        self._newest: SealedUpdate | None = None
         self._downloads: dict[PeerId, _Download] = {}
         self._waiting: dict[PeerId, Verified[UpdateHeader]] = {}
         self._inspecting: dict[PeerId, Verified[UpdateHeader]] = {}
         self._last_sequence = BoundedDict[PeerId, int](_AUTHORS_REMEMBERED)
+        self._owed = BoundedDict[tuple[PeerId, bytes], int](_DROPPED_REMEMBERED)
 
     @property
     def next_deadline_ns(self) -> Nanoseconds | None:
@@ -81,19 +96,33 @@ class DisseminationMachine:
         """Whether an update of this peer is on its way, in line or being inspected."""
         return peer in self._downloads or peer in self._waiting or peer in self._inspecting
 
+    def excuse(self, pause_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
+        """Do not count a pause of this process as a stall of others."""
+        for download in self._downloads.values():
+            download.progress_ns = min(download.progress_ns + pause_ns, now_ns)
+
     def publish(self, update: SealedUpdate) -> None:
         """Keep a new update of one's own for those who ask."""
-        self._own = [*self._own, update][-_OWN_UPDATES_KEPT:]
+        self._own[update.header.body.root] = update
+        self._newest = update
 
     def offer_newest(self, peers: list[PeerId]) -> Effects:
         """Tell these peers of the newest own update, if there is one."""
-        if not self._own:
+        if self._newest is None:
             return []
-        offer = Offer(self._own[-1].header.sealed)
+        offer = Offer(self._newest.header.sealed)
         return [Send(peer, offer) for peer in peers]
 
-    def on_offer(self, sender: PeerRecord, offer: Offer, now_ns: Nanoseconds) -> Effects:
+    def on_offer(
+        self, sender: PeerRecord, offer: Offer, now_ns: Nanoseconds, *, may_repeat: bool
+    ) -> Effects:
         """Verify the header and start, or line up, the transfer. Newest offer per author wins.
+
+        Args:
+            sender: the author.
+            offer: with the header.
+            now_ns: the time.
+            may_repeat: the author was asked for its newest update, which may have come before.
 
         Raises:
             RemoteProtocolError: the header is refused.
@@ -102,11 +131,13 @@ class DisseminationMachine:
             offer.header, sender, self._manifest_digest, self._payload_bytes, self._suite
         )
         author = PeerId(header.body.author)
-        self._check_sequence(author, header.body.sequence)
-        pending = self._pending_sequence(author)
-        if header.body.sequence > pending:
+        sequence = header.body.sequence
+        if may_repeat and sequence == self._last_sequence.get(author):
+            return []
+        self._check_sequence(author, sequence)
+        if sequence > self._pending_sequence(author):
             self._waiting[author] = header
-        return self._start_waiting(now_ns)
+        return self.start_waiting(now_ns)
 
     def on_get(self, peer: PeerId, get: Get) -> Effects:
         """Serve chunks of an own update.
@@ -114,12 +145,13 @@ class DisseminationMachine:
         Raises:
             RemoteProtocolError: (`credit`) chunks that the update does not have.
         """
-        update = next((u for u in self._own if u.header.body.root == get.root), None)
+        update = self._own.get(get.root)
         if update is None:
             return [Send(peer, Missing(get.root))]
         count = chunk_count(update.header.body.size)
         if get.first + get.count > count:
             raise RemoteProtocolError("credit", f"the update has {count} chunks")
+        self._own[get.root] = update  # set anew: in use
         return [
             Send(peer, Chunk(get.root, index, update.tree.proof(index)), update.chunk(index))
             for index in range(get.first, get.first + get.count)
@@ -134,17 +166,13 @@ class DisseminationMachine:
             RemoteProtocolError: `unsolicited`, `size` or `root`; the last two end the transfer.
         """
         download = self._downloads.get(peer)
-        if (
-            download is None
-            or chunk.root != download.header.body.root
-            or chunk.index >= download.next_index
-            or download.chunks[chunk.index] is not None
-        ):
-            raise RemoteProtocolError("unsolicited", f"chunk {chunk.index} was not asked for")
+        if download is None or not download.wants(chunk):
+            self._forgive_late_chunk(peer, chunk)
+            return []
         try:
             _check_chunk(download.header.body, chunk, data)
         except RemoteProtocolError:
-            del self._downloads[peer]
+            self._drop(peer)
             raise
         download.chunks[chunk.index] = data
         download.missing -= 1
@@ -154,14 +182,14 @@ class DisseminationMachine:
         del self._downloads[peer]
         self._inspecting[peer] = download.header
         chunks = tuple(part for part in download.chunks if part is not None)
-        return [Inspect(download.header, chunks), *self._start_waiting(now_ns)]
+        return [Inspect(download.header, chunks), *self.start_waiting(now_ns)]
 
     def on_missing(self, peer: PeerId, missing: Missing, now_ns: Nanoseconds) -> Effects:
         """The author has moved on; take its next offer."""
         download = self._downloads.get(peer)
         if download is not None and download.header.body.root == missing.root:
-            del self._downloads[peer]
-        return self._start_waiting(now_ns)
+            self._drop(peer)
+        return self.start_waiting(now_ns)
 
     def inspected(self, author: PeerId, root: bytes) -> Verified[UpdateHeader] | None:
         """The header of an inspected update that is still wanted."""
@@ -173,19 +201,45 @@ class DisseminationMachine:
         return header
 
     def lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
-        """Forget what was expected of a peer that is gone."""
+        """Forget what was expected of a peer that is gone. What has come entirely still counts."""
         self._downloads.pop(peer, None)
         self._waiting.pop(peer, None)
-        return self._start_waiting(now_ns)
+        return self.start_waiting(now_ns)
 
     def tick(self, now_ns: Nanoseconds) -> Effects:
         """Drop transfers that make no progress."""
         effects: Effects = []
         for peer, download in list(self._downloads.items()):
             if now_ns - download.progress_ns >= self._config.stall_after_ns:
-                del self._downloads[peer]
+                self._drop(peer)
                 effects.append(Refuse(peer, "stalled"))
-        return effects + self._start_waiting(now_ns)
+        return effects + self.start_waiting(now_ns)
+
+    def start_waiting(self, now_ns: Nanoseconds) -> Effects:
+        """Begin the transfers that there is room for, in the order of the first offers."""
+        effects: Effects = []
+        for author in list(self._waiting):
+            if max(len(self._downloads), len(self._inspecting)) >= self._config.downloads_max:
+                break
+            if author in self._downloads or author in self._inspecting:
+                continue
+            download = _Download(self._waiting.pop(author), now_ns)
+            self._downloads[author] = download
+            effects += download.ask(author, limits.CREDIT_CHUNKS)
+        return effects
+
+    def _drop(self, peer: PeerId) -> None:
+        """End a transfer; remember what was asked for, since it may still come."""
+        download = self._downloads.pop(peer)
+        key = (peer, download.header.body.root)
+        self._owed[key] = self._owed.get(key, 0) + download.outstanding
+
+    def _forgive_late_chunk(self, peer: PeerId, chunk: Chunk) -> None:
+        owed = self._owed.pop((peer, chunk.root), 0)
+        if owed == 0:
+            raise RemoteProtocolError("unsolicited", f"chunk {chunk.index} was not asked for")
+        if owed > 1:
+            self._owed[peer, chunk.root] = owed - 1
 
     def _check_sequence(self, author: PeerId, sequence: int) -> None:
         last = self._last_sequence.get(author, -1)
@@ -199,18 +253,6 @@ class DisseminationMachine:
         if author in self._downloads:
             headers.append(self._downloads[author].header)
         return max((header.body.sequence for header in headers if header is not None), default=-1)
-
-    def _start_waiting(self, now_ns: Nanoseconds) -> Effects:
-        effects: Effects = []
-        for author in list(self._waiting):
-            if len(self._downloads) >= self._config.downloads_max:
-                break
-            if author in self._downloads or author in self._inspecting:
-                continue
-            download = _Download(self._waiting.pop(author), now_ns)
-            self._downloads[author] = download
-            effects += download.ask(author, limits.CREDIT_CHUNKS)
-        return effects
 
 
 def _check_chunk(header: UpdateHeader, chunk: Chunk, data: bytes | memoryview) -> None:

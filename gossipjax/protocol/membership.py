@@ -6,7 +6,8 @@ from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.effects import Connect, Disconnect, Effects, Learn, Refuse, Send
+from gossipjax.protocol.dialing import Dialer
+from gossipjax.protocol.effects import Disconnect, Effects, Learn, Refuse, Send
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire import limits
@@ -18,33 +19,23 @@ from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Po
 class Neighbor:
     """A peer with a live connection."""
 
-    __slots__ = ("last_heard_ns", "record", "suspected", "version")
+    __slots__ = ("answers_due", "last_heard_ns", "record", "suspected", "version")
 
     def __init__(self, record: Verified[PeerRecord], now_ns: Nanoseconds):
         self.record = record
         self.last_heard_ns = now_ns
         self.suspected = False
         self.version: int | None = None
-
-
-class _Dial:
-    """When an address may be dialled next, and how long to wait after the next failure."""
-
-    __slots__ = ("next_ns", "pending", "wait_ns")
-
-    def __init__(self, next_ns: Nanoseconds, wait_ns: Nanoseconds):
-        self.next_ns = next_ns
-        self.wait_ns = wait_ns
-        self.pending = False
+        self.answers_due = 0  # `GetPeers` sent without a `Peers` back
 
 
 class MembershipMachine:
-    """Keeps up to `view_size` neighbors and a book of everybody else.
+    """Keeps `view_size` neighbors, up to twice as many when others dial, and a book of the rest.
 
     Accepts: connections made and lost, `Ping`, `Pong`, `GetPeers`, `Peers`, `Leave`, deadlines.
-    Emits: `Connect`, `Disconnect`, `Learn`, and the answers.
-    Keeps true: a neighbor has been heard within `dead_after_ns`; the own peer is never a neighbor;
-    no address is dialled more often than its backoff allows.
+    Emits: `Connect`, `Disconnect`, `Learn`, `Refuse`, and the answers.
+    Keeps true: a neighbor has been heard within `dead_after_ns`, not counting pauses of this very
+    process; the own peer is never a neighbor; there are at most `2 · view_size` neighbors.
     """
 
     def __init__(
@@ -61,21 +52,34 @@ class MembershipMachine:
         self._own_id = record_author(own.body)
         self._suite = suite
         self._rng = rng
-        self._bootstrap = tuple(bootstrap)
-        self._book = BoundedDict[PeerId, Verified[PeerRecord]](config.book_size)
-        for record in book:
-            self._learn(record)
-        self._dials = BoundedDict[Address, _Dial](4 * config.book_size)
+        self._dialer = Dialer(config, rng)
+        self._bootstrap = tuple(
+            address for address in bootstrap if address.transport_key != own.body.transport_key
+        )
         self._next_probe_ns: Nanoseconds = 0
         self._next_gossip_ns: Nanoseconds = 0
+        self._next_renewal_ns: Nanoseconds = 0
         self._next_dial_ns: Nanoseconds = 0
+        self._book = BoundedDict[PeerId, Verified[PeerRecord]](config.book_size)
         self.neighbors: dict[PeerId, Neighbor] = {}
+        for record in book:
+            self._learn(record, now_ns=0)
         self.joins_others = bool(self._bootstrap or self._book)
 
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When `tick` has something to do."""
         return min(self._next_probe_ns, self._next_dial_ns)
+
+    def own_pause_ns(self, now_ns: Nanoseconds) -> Nanoseconds:
+        """For how long this process did not run; 0 when that is less than `probe_interval_ns`."""
+        late_ns = now_ns - self._next_probe_ns
+        return late_ns if late_ns > self._config.probe_interval_ns else 0
+
+    def excuse(self, pause_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
+        """Do not count a pause of this process as the silence of others."""
+        for neighbor in self.neighbors.values():
+            neighbor.last_heard_ns = min(neighbor.last_heard_ns + pause_ns, now_ns)
 
     def trusted_neighbors(self) -> list[PeerId]:
         """Neighbors that are not suspected to be gone."""
@@ -85,29 +89,39 @@ class MembershipMachine:
         """A connection is up: greet with the own version, and ask for others."""
         peer = record_author(record.body)
         if peer == self._own_id:
-            own_key = record.body.transport_key
-            self._bootstrap = tuple(a for a in self._bootstrap if a.transport_key != own_key)
             return [Disconnect(peer, "this is the peer itself")]
-        if len(self.neighbors) >= self._config.view_size and peer not in self.neighbors:
-            return [Send(peer, Leave("no room for another neighbor")), Disconnect(peer, "full")]
-        self._dial_after(record.body, self._config.retry_min_ns, now_ns)
+        known = self.neighbors.get(peer)
+        if known is None and len(self.neighbors) >= 2 * self._config.view_size:
+            # Tell it of others first: it may know nobody else.
+            return self.on_get_peers(peer) + part(peer, "no room for another neighbor")
+        self._dialer.connected(peer)
+        self._dialer.connected(record.body.transport_key)
+        effects = self._learn(record, now_ns)
+        if known is not None and known.record.body.sequence >= record.body.sequence:
+            self.heard(peer, now_ns)  # both have dialled, or it has reconnected
+            return effects
         self.neighbors[peer] = Neighbor(record, now_ns)
         ping = Ping(self._rng.below(limits.INTEGER_MAX), version)
-        return [*self._learn(record), Send(peer, ping), Send(peer, GetPeers())]
+        return [*effects, Send(peer, ping), self._ask_for_peers(peer)]
 
-    def lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
-        """A neighbor's last connection is gone."""
+    def lost(self, peer: PeerId, now_ns: Nanoseconds, wait_ns: Nanoseconds | None = None) -> None:
+        """A neighbor is gone; dial it again after `wait_ns`, by default soon."""
         neighbor = self.neighbors.pop(peer, None)
-        if neighbor is not None:
-            self._dial_after(neighbor.record.body, self._config.retry_min_ns, now_ns)
-        return []
+        if neighbor is None:
+            return
+        if wait_ns is None:
+            wait_ns = self._rng.jittered(self._config.retry_min_ns)
+        self._dialer.postpone(peer, wait_ns, now_ns)
+        self._dialer.postpone(neighbor.record.body.transport_key, wait_ns, now_ns)
+        # Set anew: who was a neighbor is worth more than what strangers tell.
+        self._book[peer] = self._newest_record(peer, neighbor)
+        self._next_dial_ns = min(self._next_dial_ns, now_ns)
 
     def heard(self, peer: PeerId, now_ns: Nanoseconds) -> None:
-        """Any message of a peer shows that it is alive."""
-        neighbor = self.neighbors.get(peer)
-        if neighbor is not None:
-            neighbor.last_heard_ns = now_ns
-            neighbor.suspected = False
+        """Any message of a neighbor shows that it is alive."""
+        neighbor = self.neighbors[peer]
+        neighbor.last_heard_ns = now_ns
+        neighbor.suspected = False
 
     def on_ping(self, peer: PeerId, ping: Ping, version: int) -> Effects:
         """Answer, and note how far the peer is."""
@@ -121,17 +135,22 @@ class MembershipMachine:
 
     def on_get_peers(self, peer: PeerId) -> Effects:
         """Tell of this peer's neighbors first, since they are known to be alive."""
-        records = {other: neighbor.record for other, neighbor in self.neighbors.items()}
-        alive = self._rng.sample(list(records), limits.RECORDS_PER_MESSAGE_MAX)
-        others = [other for other in self._book if other not in records]
-        chosen = alive + self._rng.sample(others, limits.RECORDS_PER_MESSAGE_MAX - len(alive))
-        sealed = [
-            (records.get(other) or self._book[other]).sealed for other in chosen if other != peer
-        ]
-        return [Send(peer, Peers(tuple(sealed)))] if sealed else []
+        alive = [other for other in self.neighbors if other != peer]
+        known = [other for other in self._book if other != peer and other not in self.neighbors]
+        chosen = self._rng.sample(alive, limits.RECORDS_PER_MESSAGE_MAX)
+        chosen += self._rng.sample(known, limits.RECORDS_PER_MESSAGE_MAX - len(chosen))
+        records = [self._newest_record(other, self.neighbors.get(other)) for other in chosen]
+        return [Send(peer, Peers(tuple(record.sealed for record in records)))]
 
-    def on_peers(self, peer: PeerId, message: Peers, now_s: int) -> Effects:
-        """Keep the records that verify; a false one is refused and charged to whoever sent it."""
+    def on_peers(self, peer: PeerId, message: Peers, now_s: int, now_ns: Nanoseconds) -> Effects:
+        """Keep the records that verify; a false one is refused and charged to whoever sent it.
+
+        Raises:
+            RemoteProtocolError: (`unsolicited`) nobody asked.
+        """
+        if not self.neighbors[peer].answers_due:
+            raise RemoteProtocolError("unsolicited", "peer records that nobody asked for")
+        self.neighbors[peer].answers_due -= 1
         effects: Effects = []
         for sealed in message.records:
             try:
@@ -141,13 +160,12 @@ class MembershipMachine:
                 if error.reason != "expired":
                     effects.append(Refuse(peer, error.reason))
                 continue
-            effects += self._learn(record)
+            effects += self._learn(record, now_ns)
         return effects
 
     def on_leave(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
         """The peer goes, or has no room: do not come back to it at once."""
-        neighbor = self.neighbors.pop(peer)
-        self._dial_after(neighbor.record.body, self._config.retry_max_ns, now_ns)
+        self.lost(peer, now_ns, self._config.retry_max_ns)
         return [Disconnect(peer, "it left")]
 
     def tick(self, version: int, now_ns: Nanoseconds) -> Effects:
@@ -156,8 +174,9 @@ class MembershipMachine:
         if now_ns >= self._next_probe_ns:
             self._next_probe_ns = now_ns + self._config.probe_interval_ns
             effects += self._probe(version, now_ns)
+            effects += self._renew(now_ns)
         if now_ns >= self._next_dial_ns:
-            effects += self._dial_candidates(now_ns)
+            effects += self._dial(self._config.view_size - len(self.neighbors), now_ns)
         return effects
 
     def _probe(self, version: int, now_ns: Nanoseconds) -> Effects:
@@ -165,47 +184,51 @@ class MembershipMachine:
         for peer, neighbor in list(self.neighbors.items()):
             silence_ns = now_ns - neighbor.last_heard_ns
             if silence_ns >= self._config.dead_after_ns:
-                del self.neighbors[peer]
-                self._dial_after(neighbor.record.body, self._config.retry_min_ns, now_ns)
-                effects.append(Disconnect(peer, f"silent for {silence_ns / 1e9:.1f} s"))
+                self.lost(peer, now_ns)
+                effects += part(peer, f"silent for {silence_ns / 1e9:.1f} s")
                 continue
             neighbor.suspected = silence_ns >= self._config.suspect_after_ns
             effects.append(Send(peer, Ping(self._rng.below(limits.INTEGER_MAX), version)))
         alive = self.trusted_neighbors()
         if alive and now_ns >= self._next_gossip_ns:
             self._next_gossip_ns = now_ns + self._config.gossip_peers_interval_ns
-            effects.append(Send(self._rng.sample(alive, 1)[0], GetPeers()))
+            effects.append(self._ask_for_peers(self._rng.sample(alive, 1)[0]))
         return effects
 
-    def _dial_candidates(self, now_ns: Nanoseconds) -> Effects:
-        """Fill the free places; note when to look again."""
-        dials = [(address, self._dial(address, now_ns)) for address in self._candidates()]
-        for _, dial in dials:
-            if dial.pending and dial.next_ns <= now_ns:  # failed: wait, longer each time
-                dial.pending = False
-                dial.next_ns = now_ns + dial.wait_ns
-                dial.wait_ns = min(2 * dial.wait_ns, self._config.retry_max_ns)
-        room = self._config.view_size - len(self.neighbors)
-        room -= sum(dial.pending for _, dial in dials)
-        due = [item for item in dials if not item[1].pending and item[1].next_ns <= now_ns]
-        chosen = self._rng.sample(due, max(room, 0))
-        for _, dial in chosen:
-            dial.pending = True
-            dial.next_ns = now_ns + self._config.connect_timeout_ns
-        waiting = [dial.next_ns for _, dial in dials if dial.next_ns > now_ns]
-        self._next_dial_ns = min(waiting, default=now_ns + self._config.retry_max_ns)
-        return [Connect(address) for address, _ in chosen]
+    def _renew(self, now_ns: Nanoseconds) -> Effects:
+        """With a full view, dial somebody else; with one that is too full, let somebody go."""
+        if now_ns < self._next_renewal_ns:
+            return []
+        self._next_renewal_ns = now_ns + self._rng.jittered(self._config.renew_interval_ns)
+        if len(self.neighbors) <= self._config.view_size:
+            return self._dial(self._config.view_size + 1 - len(self.neighbors), now_ns)
+        peer = self._rng.sample(list(self.neighbors), 1)[0]
+        self.lost(peer, now_ns, self._config.retry_max_ns)
+        return part(peer, "making room for another neighbor")
 
-    def _candidates(self) -> list[Address]:
+    def _dial(self, places: int, now_ns: Nanoseconds) -> Effects:
+        """Fill free places; note when to look again."""
+        candidates = self._candidates()
+        dialled = self._dialer.dial(candidates, places, now_ns)
+        self._next_dial_ns = self._dialer.next_ns(candidates, now_ns)
+        return [*dialled]
+
+    def _candidates(self) -> dict[bytes, list[Address]]:
         """Addresses of peers that are not connected; the bootstrap's only when alone."""
         connected = {n.record.body.transport_key for n in self.neighbors.values()}
         connected.add(self._own.body.transport_key)
-        known = [a for record in self._book.values() for a in _addresses(record.body)]
+        candidates: dict[bytes, list[Address]] = {}
         if not self.neighbors:
-            known = list(dict.fromkeys([*self._bootstrap, *known]))
-        return [address for address in known if address.transport_key not in connected]
+            for address in self._bootstrap:
+                candidates.setdefault(address.transport_key, []).append(address)
+        for peer, record in self._book.items():
+            key = record.body.transport_key
+            if record.body.addresses and peer not in self.neighbors and key not in connected:
+                candidates[peer] = [Address(endpoint, key) for endpoint in record.body.addresses]
+        return candidates
 
-    def _learn(self, record: Verified[PeerRecord]) -> Effects:
+    def _learn(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:
+        """Put a record into the book, unless it is old news."""
         peer = record_author(record.body)
         known = self._book.get(peer)
         if peer == self._own_id:
@@ -213,20 +236,21 @@ class MembershipMachine:
         if known is not None and known.body.sequence >= record.body.sequence:
             return []
         self._book[peer] = record
-        self._next_dial_ns = 0
+        self._next_dial_ns = min(self._next_dial_ns, now_ns)
         return [Learn(record)]
 
-    def _dial(self, address: Address, now_ns: Nanoseconds) -> _Dial:
-        if address not in self._dials:
-            self._dials[address] = _Dial(now_ns, self._config.retry_min_ns)
-        return self._dials[address]
+    def _newest_record(self, peer: PeerId, neighbor: Neighbor | None) -> Verified[PeerRecord]:
+        """Of what the book and the greeting say; the book may have forgotten a neighbor."""
+        if neighbor is None:
+            return self._book[peer]
+        known = self._book.get(peer, neighbor.record)
+        return max(known, neighbor.record, key=lambda record: record.body.sequence)
 
-    def _dial_after(self, record: PeerRecord, wait_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
-        """Restart the backoff of a peer's addresses after a connection that worked or ended."""
-        for address in _addresses(record):
-            self._dials[address] = _Dial(now_ns + wait_ns, self._config.retry_min_ns)
-        self._next_dial_ns = min(self._next_dial_ns, now_ns + self._config.retry_min_ns)
+    def _ask_for_peers(self, peer: PeerId) -> Send:
+        self.neighbors[peer].answers_due += 1
+        return Send(peer, GetPeers())
 
 
-def _addresses(record: PeerRecord) -> list[Address]:
-    return [Address(endpoint, record.transport_key) for endpoint in record.addresses]
+def part(peer: PeerId, reason: str) -> Effects:
+    """Say why, so that the other side need not wait for silence, and close the connection."""
+    return [Send(peer, Leave(reason)), Disconnect(peer, reason)]

@@ -1,6 +1,7 @@
 """`PeerMachine`: routes events to the machines of one peer and gathers their effects."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
@@ -8,7 +9,7 @@ from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.catch_up import CatchUpMachine
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.dissemination import DisseminationMachine
-from gossipjax.protocol.effects import Deliver, Disconnect, Effects, Refuse, Send
+from gossipjax.protocol.effects import Deliver, Disconnect, Effects, Refuse
 from gossipjax.protocol.events import (
     DeadlinePassed,
     Event,
@@ -20,7 +21,7 @@ from gossipjax.protocol.events import (
     Received,
     Stopping,
 )
-from gossipjax.protocol.membership import MembershipMachine, Neighbor
+from gossipjax.protocol.membership import MembershipMachine, Neighbor, part
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
@@ -40,6 +41,13 @@ from gossipjax.wire.messages import (
     Ping,
     Pong,
 )
+
+
+class _Faults(NamedTuple):
+    """How often a peer was refused, and since when that is counted."""
+
+    seen: int
+    since_ns: Nanoseconds
 
 
 class PeerMachine:
@@ -83,7 +91,7 @@ class PeerMachine:
         self._rng = SplitMix64(seed)
         self._version = version
         self._epoch_s = epoch_s
-        self._faults = BoundedDict[PeerId, int](config.book_size)
+        self._faults = BoundedDict[PeerId, _Faults](config.book_size)
         self._banned_until_ns = BoundedDict[PeerId, Nanoseconds](config.book_size)
         self._membership = MembershipMachine(config, record, suite, self._rng, bootstrap, book)
         self._dissemination = DisseminationMachine(config, manifest_digest, payload_bytes, suite)
@@ -125,20 +133,17 @@ class PeerMachine:
             case PeerConnected():
                 return self._connected(event.record, now_ns)
             case PeerLost():
-                return self._lost(event.peer, now_ns)
+                self._membership.lost(event.peer, now_ns)
+                return self._dissemination.lost(event.peer, now_ns)
             case Misbehaved():
                 return self._refuse(event.sender, event.reason, now_ns)
             case Stopping():
-                return [
-                    effect
-                    for peer in self.neighbors
-                    for effect in (Send(peer, Leave("stopping")), Disconnect(peer, "stopping"))
-                ]
+                return [effect for peer in self.neighbors for effect in part(peer, "stopping")]
 
     def _received(self, event: Received, now_ns: Nanoseconds) -> Effects:
         neighbor = self.neighbors.get(event.sender)
-        if neighbor is None:  # a last message of somebody who was just dropped
-            return []
+        if neighbor is None:  # usually a last message of somebody who was just dropped
+            return [Disconnect(event.sender, "not a neighbor")]
         self._membership.heard(event.sender, now_ns)
         try:
             effects = self._dispatch(
@@ -162,12 +167,10 @@ class PeerMachine:
             case Get():
                 return self._dissemination.on_get(sender, message)
             case Offer():
-                return self._dissemination.on_offer(record, message, now_ns)
+                return self._offered(sender, record, message, now_ns)
             case Missing():
                 return self._dissemination.on_missing(sender, message, now_ns)
             case GetOffer():
-                if not self._catch_up.is_done:
-                    return []
                 return self._dissemination.offer_newest([sender])
             case Ping():
                 return self._membership.on_ping(sender, message, self._version)
@@ -177,17 +180,24 @@ class PeerMachine:
                 return self._membership.on_get_peers(sender)
             case Peers():
                 now_s = self._epoch_s + now_ns // 1_000_000_000
-                return self._membership.on_peers(sender, message, now_s)
+                return self._membership.on_peers(sender, message, now_s, now_ns)
             case Leave():
-                return self._membership.on_leave(sender, now_ns) + self._lost(sender, now_ns)
+                effects = self._membership.on_leave(sender, now_ns)
+                return effects + self._dissemination.lost(sender, now_ns)
             case Hello() | Chunk():
-                raise RemoteProtocolError("malformed", "a greeting in mid-conversation")
+                raise RemoteProtocolError("malformed", f"{message} in mid-conversation")
+
+    def _offered(
+        self, sender: PeerId, record: PeerRecord, offer: Offer, now_ns: Nanoseconds
+    ) -> Effects:
+        may_repeat = self._catch_up.takes_answer(sender)
+        return self._dissemination.on_offer(record, offer, now_ns, may_repeat=may_repeat)
 
     def _published(self, event: Published) -> Effects:
         self._version = event.update.header.body.version
-        self._dissemination.publish(event.update)
-        if not self._catch_up.is_done:
+        if not self._catch_up.may_offer(self._version):
             return []
+        self._dissemination.publish(event.update)
         neighbors = self._rng.sample(self._membership.trusted_neighbors(), self._config.fanout)
         return self._dissemination.offer_newest(neighbors)
 
@@ -195,26 +205,30 @@ class PeerMachine:
         header = self._dissemination.inspected(event.author, event.root)
         if header is None:
             return []
-        effects = self._charge(self._dissemination.tick(now_ns), now_ns)
+        effects = self._dissemination.start_waiting(now_ns)
         if event.refusal is not None:
             return effects + self._refuse(event.author, event.refusal, now_ns)
-        adopt = self._catch_up.accepts(header.body.version, self._version)
+        if self._is_banned(event.author, now_ns):
+            return effects
+        adopt = self._catch_up.adopts(header.body.version, self._version)
         return [Deliver(header, adopt), *effects]
 
     def _connected(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:
         peer = record_author(record.body)
-        if self._banned_until_ns.get(peer, 0) > now_ns:
-            return [Send(peer, Leave("banned for a while")), Disconnect(peer, "banned")]
+        if self._is_banned(peer, now_ns):
+            return part(peer, "banned for a while")
+        known = self.neighbors.get(peer)
         effects = self._membership.connected(record, self._version, now_ns)
+        if known is not None and self.neighbors[peer] is not known:  # it has restarted
+            effects += self._dissemination.lost(peer, now_ns)
         if peer in self.neighbors:
             self._catch_up.connected(now_ns)
         return effects
 
-    def _lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
-        self._membership.lost(peer, now_ns)
-        return self._dissemination.lost(peer, now_ns)
-
     def _tick(self, now_ns: Nanoseconds) -> Effects:
+        pause_ns = self._membership.own_pause_ns(now_ns)
+        self._membership.excuse(pause_ns, now_ns)
+        self._dissemination.excuse(pause_ns, now_ns)
         effects = self._membership.tick(self._version, now_ns)
         for effect in list(effects):
             if isinstance(effect, Disconnect):
@@ -229,6 +243,9 @@ class PeerMachine:
         sending = donor is not None and self._dissemination.is_pulling_from(donor)
         return effects + self._catch_up.tick(versions, self._version, sending, now_ns)
 
+    def _is_banned(self, peer: PeerId, now_ns: Nanoseconds) -> bool:
+        return self._banned_until_ns.get(peer, 0) > now_ns
+
     def _charge(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
         """Add the consequences of the refusals among `effects`."""
         charged: Effects = []
@@ -242,10 +259,15 @@ class PeerMachine:
     def _refuse(self, peer: PeerId, reason: str, now_ns: Nanoseconds) -> Effects:
         """Count a fault; after `faults_max` of them ban the peer for `ban_ns`."""
         effects: Effects = [Refuse(peer, reason)]
-        self._faults[peer] = self._faults.get(peer, 0) + 1
-        if self._faults[peer] < self._config.faults_max or peer not in self.neighbors:
+        faults = self._faults.get(peer, _Faults(0, now_ns))
+        if now_ns - faults.since_ns >= self._config.fault_memory_ns:
+            faults = _Faults(0, now_ns)
+        self._faults[peer] = faults = faults._replace(seen=faults.seen + 1)
+        if faults.seen < self._config.faults_max:
             return effects
         del self._faults[peer]
         self._banned_until_ns[peer] = now_ns + self._config.ban_ns
-        effects += [Send(peer, Leave("banned for a while")), Disconnect(peer, "banned")]
-        return effects + self._lost(peer, now_ns)
+        if peer in self.neighbors:
+            self._membership.lost(peer, now_ns, self._config.ban_ns)
+            effects += part(peer, "banned for a while")
+        return effects + self._dissemination.lost(peer, now_ns)

@@ -32,6 +32,10 @@ class SplitMix64:
             raise ValueError(f"bound must be at least 1, got {bound}")
         return (self.next_u64() * bound) >> 64
 
+    def jittered(self, span: int) -> int:
+        """Between half and the whole of `span`, at random."""
+        return span - self.below(span // 2 + 1)
+
     def sample(self, items: Sequence[T], count: int) -> list[T]:
         """`count` different items (all, when there are fewer) in random order."""
         pool = list(items)
