@@ -1,5 +1,6 @@
 """What a person can set: one strict TOML file, overridable key by key, same names in Python."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,8 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check what types cannot."""
+        if not self.listen.startswith("tcp://"):
+            raise LocalProtocolError(f"listen: expected tcp://HOST:PORT, got {self.listen!r}")
         for text in self.join:
             parse_join(text)
         for key in self.allow:
@@ -100,7 +103,7 @@ def load_config(
     for key, value in overrides.items():
         _set(settings, key, value)
     try:
-        return msgspec.convert(settings, PeerConfig)
+        return msgspec.convert(_plain(settings), PeerConfig)
     except msgspec.ValidationError as error:
         raise LocalProtocolError(f"config: {error}. Keys: {', '.join(known_keys())}") from None
 
@@ -134,7 +137,7 @@ def _as_mapping(source: "str | Path | Mapping[str, Any] | PeerConfig | None") ->
     if isinstance(source, PeerConfig):
         return msgspec.to_builtins(source)
     if isinstance(source, Mapping):
-        return msgspec.to_builtins(dict(source))
+        return _plain(dict(source))
     try:
         return tomllib.loads(Path(source).read_text(encoding="utf-8"))
     except OSError as error:
@@ -143,8 +146,18 @@ def _as_mapping(source: "str | Path | Mapping[str, Any] | PeerConfig | None") ->
         raise LocalProtocolError(f"config file {source} is not TOML: {error}") from None
 
 
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nothing but dicts, lists, numbers and text; paths become text."""
+    try:
+        return msgspec.to_builtins(settings, enc_hook=os.fspath)
+    except TypeError as error:
+        raise LocalProtocolError(f"config: {error}") from None
+
+
 def _set(settings: dict[str, Any], key: str, value: Any) -> None:
     *tables, last = key.split(".")
     for table in tables:
         settings = settings.setdefault(table, {})
-    settings[last] = msgspec.to_builtins(value)
+        if not isinstance(settings, dict):
+            raise LocalProtocolError(f"config: {table} is a table, so that {key} can be set")
+    settings[last] = value

@@ -211,7 +211,7 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         self._approved: dict[tuple[PeerId, bytes], list[np.ndarray]] = {}
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="gossipjax-worker")
-        self._store = Store(self._store_folder)
+        self._store = Store(self._store_folder, self._config.protocol.book_size)
         try:
             self._links = Links(
                 self._identity, self._config, self._metrics, self._run, self._suite, self._feed
@@ -414,7 +414,7 @@ class Host:
             if waiting is not None and waiting.adopt:
                 arrival = arrival._replace(adopt=True)
             self._inbox[author] = arrival
-            # One place per neighbor: peers that come and go cannot fill the memory.
+            # Bounded: peers that come and go cannot fill the memory.
             if len(self._inbox) > self._config.protocol.view_size:
                 del self._inbox[next(a.author for a in self._inbox.values() if not a.adopt)]
 

@@ -90,7 +90,7 @@ class Metrics:
 
 
 class JsonLines:
-    """Appends one JSON object per line, each complete on disk when written."""
+    """Appends one JSON object per line, each handed to the operating system when written."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)

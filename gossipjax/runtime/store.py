@@ -5,16 +5,29 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from gossipjax.crypto.identity import Identity, generate_root, identity_from_root
 from gossipjax.errors import LocalProtocolError
+from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.types import PeerId
 from gossipjax.wire.messages import Sealed
 
 KEY_FILE = "peer.key"
+DATABASE_FILE = "peer.sqlite"
 _SEQUENCES_PER_COMMIT = 64
+_BOOK_WRITE_INTERVAL_S = 5.0
+
+# WAL with FULL: a commit is on disk before it returns, whatever happens next.
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, reserved INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS book (
+    peer BLOB PRIMARY KEY, body BLOB NOT NULL, signature BLOB NOT NULL);
+"""
 
 
 def create_key_file(path: Path) -> Identity:
@@ -24,14 +37,20 @@ def create_key_file(path: Path) -> Identity:
         LocalProtocolError: the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Complete under another name first: a crash leaves no half-written key file behind.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(generate_root().hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
     except FileExistsError:
         raise LocalProtocolError(f"key file {path} exists; it is never overwritten") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(generate_root().hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        draft.unlink()
     _sync_folder(path.parent)
     return read_key_file(path)
 
@@ -73,29 +92,33 @@ class Store:
 
     Used from one thread.
 
+    Args:
+        folder: made when absent; None: memory.
+        book_size: peer records kept; the ones written longest ago give way.
+
     Raises:
-        LocalProtocolError: another process uses the folder.
+        LocalProtocolError: another process uses the folder, or its database is damaged.
     """
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, book_size: int):
+        self._book_size = book_size
+        self._unwritten = BoundedDict[PeerId, Sealed](book_size)
+        self._next_write_s = 0.0
         self._lock: int | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(folder)
-        self._database = sqlite3.connect(
-            folder / "peer.sqlite" if folder else ":memory:", isolation_level=None
-        )
-        # WAL with FULL: a commit is on disk before it returns, whatever happens next.
-        self._database.executescript(
-            """
-            PRAGMA journal_mode = WAL;
-            PRAGMA synchronous = FULL;
-            CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, reserved INTEGER NOT NULL);
-            CREATE TABLE IF NOT EXISTS book (
-                peer BLOB PRIMARY KEY, body BLOB NOT NULL, signature BLOB NOT NULL);
-            """
-        )
-        self._sequence = self._reserved_end = self._reserve(0)
+        path = folder / DATABASE_FILE if folder else ":memory:"
+        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._database.executescript(_SCHEMA)
+            self._sequence = self._reserved_end = self._reserve(0)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise LocalProtocolError(
+                f"{path}: {error}; restore it from a backup, or move the whole state folder away "
+                "to begin again as a new peer (an old key without its counters would be refused)"
+            ) from None
 
     def next_sequence(self) -> int:
         """A number never given out before, in this life or an earlier one.
@@ -109,10 +132,15 @@ class Store:
         return self._sequence
 
     def remember(self, peer: PeerId, record: Sealed) -> None:
-        """Keep a verified peer record in the address book."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO book VALUES (?, ?, ?)", (peer, record.body, record.signature)
-        )
+        """Keep a verified peer record in the address book.
+
+        Written at most every few seconds, so that a flood of records is no flood of disk writes;
+        a crash loses what is younger, which others will tell again.
+        """
+        self._unwritten[peer] = record
+        if time.monotonic() >= self._next_write_s:
+            self._write_book()
+            self._next_write_s = time.monotonic() + _BOOK_WRITE_INTERVAL_S
 
     def book(self) -> Iterator[Sealed]:
         """The remembered records, as they were signed; to be verified again."""
@@ -120,11 +148,26 @@ class Store:
             yield Sealed(body, signature)
 
     def close(self) -> None:
-        """Release the folder."""
+        """Write what is left and release the folder."""
+        with contextlib.suppress(sqlite3.Error):
+            self._write_book()
         self._database.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _write_book(self) -> None:
+        rows = [(peer, record.body, record.signature) for peer, record in self._unwritten.items()]
+        self._unwritten.clear()
+        self._database.execute("BEGIN")
+        with self._database:  # commits, or rolls back
+            self._database.executemany("INSERT OR REPLACE INTO book VALUES (?, ?, ?)", rows)
+            # A replaced row gets a new row id, so the highest ones are the newest records.
+            self._database.execute(
+                "DELETE FROM book WHERE rowid NOT IN "
+                "(SELECT rowid FROM book ORDER BY rowid DESC LIMIT ?)",
+                (self._book_size,),
+            )
 
     def _reserve(self, count: int) -> int:
         row = self._database.execute(
