@@ -1,10 +1,12 @@
-"""Averaging."""
+"""Averaging, and what every mixer that ends in a convex combination is made of."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from gossipjax.mixing.base import Mixer, MixInfo, Neighbors
-from gossipjax.types import Params
+from gossipjax.types import Params, Payload
 
 
 def weighted_mean() -> Mixer:
@@ -13,46 +15,83 @@ def weighted_mean() -> Mixer:
         x ← (w₀ x + Σ_k w_k y_k) / (w₀ + Σ_k w_k)
 
     with `w₀ = neighbors.self_weight`. When all weights are 0 the parameters stay as they are.
-    Sums are taken in float32 (float64 for float64 parameters) and the result has the parameters'
-    dtypes.
+    Where the weights of all peers form a doubly stochastic matrix (see `gossipjax.topology`), the
+    mean over the network is preserved.
+
+    Tolerates no fault: one wrong payload moves the result by any amount.
+    Cost: one pass over the K payloads.
 
     References:
         Lian et al. 2017, "Can Decentralized Algorithms Outperform Centralized Algorithms?",
         section 3 (with W's row given by the weights).
     """
+    return convex_mixer(lambda params, neighbors: input_weights(neighbors))
+
+
+def convex_mixer(rule: Callable[[Params, Neighbors], jax.Array]) -> Mixer:
+    """A stateless mixer from a rule that says how much each input counts.
+
+        x ← Σ_i a_i x_i,   a = rule(x, neighbors)
+
+    where input 0 is the peer's own parameters and input 1 + k is slot k.
+
+    Args:
+        rule: `(params, neighbors) → float32 [1 + K]`, convex: ≥ 0 and adding up to 1. It must be 0
+            at empty slots.
+    """
 
     def mix(state: tuple[()], params: Params, neighbors: Neighbors):
-        weight, self_weight = normalized_weights(neighbors)
-        mixed = jax.tree.map(
-            lambda own, stacked: _convex_sum(own, stacked, self_weight, weight),
-            params,
-            neighbors.payload,
-        )
-        return mixed, state, MixInfo(weight, self_weight)
+        shares = rule(params, neighbors)
+        mixed = convex_sum(params, neighbors.payload, shares)
+        return mixed, state, info_of(shares)
 
     return Mixer(lambda params: (), mix)
 
 
-def normalized_weights(neighbors: Neighbors) -> tuple[jax.Array, jax.Array]:
-    """Convex weights `([K], scalar)` of the slots and of the own parameters, in float32."""
-    weight = neighbors.weight.astype(jnp.float32)
-    total = neighbors.self_weight + weight.sum()
-    nothing = total <= 0
-    scale = 1 / jnp.where(nothing, 1.0, total)
-    self_weight = jnp.where(nothing, 1.0, neighbors.self_weight * scale)
-    return weight * scale, self_weight.astype(jnp.float32)
+def input_weights(neighbors: Neighbors) -> jax.Array:
+    """Own weight and the slots' weights, as convex weights `[1 + K]` in float32."""
+    return normalize(jnp.append(neighbors.self_weight, neighbors.weight))
 
 
-def _convex_sum(
-    own: jax.Array, stacked: jax.Array, self_weight: jax.Array, weight: jax.Array
-) -> jax.Array:
+def normalize(weights: jax.Array) -> jax.Array:
+    """Weights `[1 + K]` scaled to a sum of 1; all on the own parameters when there are none."""
+    weights = weights.astype(jnp.float32)
+    total = weights.sum()
+    return jnp.where(
+        total > 0, weights / jnp.where(total > 0, total, 1), only_own(weights.shape[0])
+    )
+
+
+def only_own(inputs: int) -> jax.Array:
+    """Convex weights `[inputs]` that leave the own parameters as they are."""
+    return jnp.zeros(inputs, jnp.float32).at[0].set(1)
+
+
+def convex_sum(params: Params, payload: Payload, shares: jax.Array) -> Params:
+    """`Σ_i a_i x_i` over own parameters and K payloads, with convex weights `[1 + K]`.
+
+    Sums are taken in float32 (float64 for float64 parameters) and the result has the parameters'
+    dtypes. What counts 0 may hold anything, NaN included.
+    """
+    return jax.tree.map(lambda own, stacked: _convex_sum(own, stacked, shares), params, payload)
+
+
+def info_of(shares: jax.Array) -> MixInfo:
+    """Convex weights `[1 + K]` as diagnostics."""
+    return MixInfo(shares[1:], shares[0])
+
+
+def _convex_sum(own: jax.Array, stacked: jax.Array, shares: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(own.dtype, jnp.float32)
-    weight, self_weight = weight.astype(dtype), self_weight.astype(dtype)
-    # where, not 0 * x: an empty slot may hold NaN. The same for parameters that are replaced.
-    total = jnp.where(self_weight > 0, self_weight * own.astype(dtype), 0)
+    shares = shares.astype(dtype)
+    # As differences to the own parameters: when all agree, nothing changes, to the last bit. A
+    # plain sum drifts, because float32 weights seldom add up to 1 exactly.
+    anchor = jnp.where(shares[0] > 0, own.astype(dtype), 0)
+    total = anchor
     # One term per slot, not a sum over an axis of K: XLA then fuses everything into one pass over
     # memory (20 times faster on CPU at 10 million parameters; benchmarks/bench_mix.py).
     for slot in range(stacked.shape[0]):
-        term = weight[slot] * stacked[slot].astype(dtype)
-        total += jnp.where(weight[slot] > 0, term, 0)
+        term = shares[1 + slot] * (stacked[slot].astype(dtype) - anchor)
+        # where, not 0 * x: an empty slot may hold NaN.
+        total += jnp.where(shares[1 + slot] > 0, term, 0)
     return total.astype(own.dtype)

@@ -20,7 +20,8 @@ class Neighbors(NamedTuple):
             0 marks an empty slot.
         staleness: float32 `[K]`, ≥ 0: local steps by which the slot's version is behind.
         slot_is_new: bool `[K]`: the slot has changed since the last mix.
-        self_weight: float32 scalar: 1, or 0 for a joiner that adopts what it is given.
+        self_weight: float32 scalar, ≥ 0: 1 unless a transform changes it; 0 for a joiner, whose
+            own parameters are worth nothing: it adopts what it is given.
     """
 
     payload: Payload
@@ -34,7 +35,8 @@ class MixInfo(NamedTuple):
     """Diagnostics of one mix. They never feed back into parameters.
 
     Attributes:
-        weight: float32 `[K]`: the convex weight that each slot had in the result.
+        weight: float32 `[K]`: the convex weight of each slot's payload, as the transforms left it,
+            in the result. For rules that work by coordinate, the mean over coordinates.
         self_weight: float32 scalar: the own weight; the weights add up to 1.
     """
 
