@@ -49,6 +49,11 @@ class Dialer:
         chosen = self._rng.sample(due, max(places, 0))
         return [Connect(self._start(key, candidates[key], now_ns)) for key in chosen]
 
+    def is_dialling(self, key: bytes, now_ns: Nanoseconds) -> bool:
+        """Whether an attempt is under way."""
+        plan = self._plans.get(key)
+        return plan is not None and plan.pending and plan.next_ns > now_ns
+
     def connected(self, key: bytes) -> None:
         """An attempt has worked, or the peer has dialled."""
         self._plans.pop(key, None)

@@ -208,23 +208,31 @@ class MembershipMachine:
 
     def _dial(self, places: int, now_ns: Nanoseconds) -> Effects:
         """Fill free places; note when to look again."""
-        candidates = self._candidates()
+        candidates = self._candidates(now_ns)
         dialled = self._dialer.dial(candidates, places, now_ns)
         self._next_dial_ns = self._dialer.next_ns(candidates, now_ns)
         return [*dialled]
 
-    def _candidates(self) -> dict[bytes, list[Address]]:
-        """Addresses of peers that are not connected; the bootstrap's only when alone."""
+    def _candidates(self, now_ns: Nanoseconds) -> dict[bytes, list[Address]]:
+        """Addresses of peers that are not connected; the bootstrap's only when alone.
+
+        A peer of the bootstrap is in the book, too, as soon as others tell of it. It is not dialled
+        as both: not at the same address at once, nor while an attempt at its key is under way.
+        """
         connected = {n.record.body.transport_key for n in self.neighbors.values()}
         connected.add(self._own.body.transport_key)
         candidates: dict[bytes, list[Address]] = {}
-        if not self.neighbors:
-            for address in self._bootstrap:
-                candidates.setdefault(address.transport_key, []).append(address)
         for peer, record in self._book.items():
             key = record.body.transport_key
-            if record.body.addresses and peer not in self.neighbors and key not in connected:
+            if peer in self.neighbors or key in connected or self._dialer.is_dialling(key, now_ns):
+                continue
+            if record.body.addresses:
                 candidates[peer] = [Address(endpoint, key) for endpoint in record.body.addresses]
+        if not self.neighbors:
+            known = {address for addresses in candidates.values() for address in addresses}
+            for address in self._bootstrap:
+                if address not in known:
+                    candidates.setdefault(address.transport_key, []).append(address)
         return candidates
 
     def _learn(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:
