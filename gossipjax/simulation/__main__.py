@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from gossipjax.simulation.checkers import Violation
 from gossipjax.simulation.cluster import ClusterConfig
 from gossipjax.simulation.measure import Measurement, measure
 from gossipjax.simulation.network import SECOND
+from gossipjax.simulation.scenario import describe_scenario, draw_scenario, run_scenario
 
 app = typer.Typer(
     name="gossipjax.simulation",
@@ -29,6 +31,29 @@ def run(
         return
     config = ClusterConfig(peers=peers, seed=seed, round_ns=int(round_seconds * SECOND))
     typer.echo(format_measurement(measure(config, seconds)))
+
+
+@app.command()
+def scenario(
+    seed: Annotated[int, typer.Option(help="Draws the whole scenario.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Scenarios, of this seed and the next.")] = 1,
+    describe: Annotated[bool, typer.Option(help="Print what was drawn.")] = False,
+) -> None:
+    """Run random scenarios with faults and attackers; exit code 1 at the first that fails."""
+    for number in range(seed, seed + count):
+        drawn = draw_scenario(number)
+        if describe:
+            typer.echo(describe_scenario(drawn))
+        try:
+            report = run_scenario(drawn)
+        except Violation as violation:
+            typer.echo(f"seed {number}: {violation}", err=True)
+            raise typer.Exit(1) from None
+        typer.echo(
+            f"seed {number}: held; {drawn.config.peers} peers, {len(drawn.faults)} faults, "
+            f"{len(drawn.roles)} attackers, {report.events} events, {report.delivered} delivered, "
+            f"refused {report.refused}, trace {report.digest[:16]}"
+        )
 
 
 def format_measurement(row: Measurement) -> str:

@@ -16,6 +16,7 @@ from gossipjax.simulation.world import Watcher, World
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import run_id
+from gossipjax.wire.messages import Sealed
 from gossipjax.wire.tensors import manifest_of
 
 
@@ -155,6 +156,14 @@ class Cluster:
         slot.rounds += host.round
         slot.delivered += host.delivered
         slot.version = host.version
+
+    def corrupt_book(self, index: int) -> None:
+        """Flip a bit in every second remembered record of a peer that does not run."""
+        book = self._slots[index].disk.book
+        for peer in list(book)[::2]:
+            body = bytearray(book[peer].body)
+            body[self._draws.below(len(body))] ^= 1 << self._draws.below(8)
+            book[peer] = Sealed(bytes(body), book[peer].signature)
 
     def totals(self) -> Totals:
         """What has been counted so far."""

@@ -152,6 +152,8 @@ class SimulatedHost(Participant):
             version=version,
             epoch_s=self.now_s(),
         )
+        if world.watcher is not None:
+            world.watcher.joined(self)
         self._feed(DeadlinePassed())
         world.schedule.after(self._draws.below(world.round_ns), self._end_round)
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gossipjax.simulation.draws import BlockDraws
 from gossipjax.simulation.schedule import Schedule
@@ -64,16 +64,9 @@ class LinkModel(Struct, frozen=True, kw_only=True):
         """Whether it does to messages what TCP never does."""
         return bool(self.loss_ppm or self.duplicate_ppm or self.reorder_ppm)
 
-    def calm(self) -> "LinkModel":
-        """The same wires without the faults that break connections or alter the stream."""
-        return LinkModel(
-            latency_min_ns=self.latency_min_ns,
-            latency_max_ns=self.latency_max_ns,
-            jitter_ns=self.jitter_ns,
-            uplink_bytes_per_s=self.uplink_bytes_per_s,
-            silence_ns=self.silence_ns,
-            through_codec=self.through_codec,
-        )
+    def without_resets(self) -> "LinkModel":
+        """The same wires, on which no connection breaks."""
+        return structs.replace(self, reset_ppm=0)
 
 
 class Node(Protocol):
@@ -180,16 +173,20 @@ class Network:
         size = len(raw) if data is None else len(raw) + len(data)
         self.messages += 1
         self.bytes_sent += size
-        if link.is_doomed or self._is_cut(link) or self._is_lost(message):
+        if link.is_doomed or self._is_cut(link) or self._happens(self.model.loss_ppm, message):
             return True
+        link.bulk_queued += bulk
+        arrival_ns = self._arrival_ns(link, size, bulk)
+        if self._happens(self.model.reorder_ppm, message):
+            arrival_ns += self._lateness_ns()  # overtaken by what follows
+        else:
+            link.free_ns[bulk] = arrival_ns
         if self.model.through_codec:
             frames = [memoryview(raw)] if data is None else [memoryview(raw), memoryview(data)]
             message, data = decode_frames(frames)
-        link.bulk_queued += bulk
-        arrival_ns = self._arrival_ns(link, size, bulk)
         checksum = zlib.crc32(raw)
         self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum)
-        if self.model.duplicate_ppm and self._draws.chance(self.model.duplicate_ppm):
+        if self._happens(self.model.duplicate_ppm, message):
             arrival_ns += self._lateness_ns()
             self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum)
         return True
@@ -233,10 +230,11 @@ class Network:
             return True
         return False
 
-    def _is_lost(self, message: AnyMessage) -> bool:
-        """Whether a single message vanishes; a greeting is part of the handshake and does not."""
-        loss_ppm = self.model.loss_ppm
-        return loss_ppm > 0 and self._draws.chance(loss_ppm) and not isinstance(message, Hello)
+    def _happens(self, per_million: int, message: AnyMessage) -> bool:
+        """Whether this befalls a message; a greeting belongs to the handshake and is spared."""
+        return (
+            per_million > 0 and self._draws.chance(per_million) and not isinstance(message, Hello)
+        )
 
     def _lateness_ns(self) -> Nanoseconds:
         return self._draws.below(self.model.reorder_ns + 1)
@@ -262,9 +260,6 @@ class Network:
         arrival_ns += link.latency_ns + jitter_ns
         if arrival_ns <= link.free_ns[bulk]:
             arrival_ns = link.free_ns[bulk] + 1  # in order
-        if model.reorder_ppm and self._draws.chance(model.reorder_ppm):
-            return arrival_ns + self._lateness_ns()  # overtaken by what follows
-        link.free_ns[bulk] = arrival_ns
         return arrival_ns
 
     def _arrive(

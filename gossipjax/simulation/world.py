@@ -24,6 +24,10 @@ EPOCH_S = 1_800_000_000
 class Watcher(Protocol):
     """Sees every step of every honest peer; see `gossipjax.simulation.checkers`."""
 
+    def joined(self, host: "SimulatedHost") -> None:
+        """A life of an honest peer begins."""
+        ...
+
     def handled(self, host: "SimulatedHost", event: Event, effects: Effects) -> None:
         """A machine has taken an event and asked for these effects."""
         ...
