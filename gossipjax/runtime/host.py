@@ -82,7 +82,7 @@ class Status(NamedTuple):
         has_caught_up: whether this peer's own parameters count.
     """
 
-    versions: tuple[int, ...]
+    versions: dict[PeerId, int]
     has_caught_up: bool
 
 
@@ -125,7 +125,7 @@ class Host:
         self._sealing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested: asyncio.Event | None = None
-        self._status = Status((), False)
+        self._status = Status({}, False)
         self._thread = threading.Thread(target=self._run_loop, name="gossipjax", daemon=True)
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -310,11 +310,11 @@ class Host:
         wait_s = max(self._machine.next_deadline_ns - self._now_ns(), 0) / 1e9
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(wait_s, self._feed, DeadlinePassed())
-        neighbors = self._machine.neighbors.values()
-        self._status = Status(
-            tuple(-1 if n.version is None else n.version for n in neighbors),
-            self._machine.has_caught_up,
-        )
+        versions = {
+            peer: -1 if neighbor.version is None else neighbor.version
+            for peer, neighbor in self._machine.neighbors.items()
+        }
+        self._status = Status(versions, self._machine.has_caught_up)
 
     def _handle(self, event: Event) -> None:
         # Whatever goes wrong here is a defect, or a full disk. It must not end the network thread:

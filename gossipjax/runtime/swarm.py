@@ -172,7 +172,7 @@ class Swarm:
         return len(self._host.status.versions)
 
     @property
-    def neighbor_versions(self) -> tuple[int, ...]:
+    def neighbor_versions(self) -> dict[PeerId, int]:
         """Model version of each neighbor, as of its last keep-alive; -1 before the first."""
         return self._host.status.versions
 

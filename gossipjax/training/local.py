@@ -18,6 +18,8 @@ from gossipjax.training.workload import Batch, Loss, Metrics, Shard, Workload
 from gossipjax.types import Params
 
 _AXIS = "devices"
+# By name, since optax gives the one of `inject_hyperparams` no public name.
+_SCHEDULE_STATES = ("ScaleByScheduleState", "WrappedScheduleState")
 
 
 class TrainState(NamedTuple):
@@ -106,6 +108,24 @@ class LocalTrainer:
         if opt_state is None:
             opt_state = jax.jit(self._optimizer.init)(params)
         return jax.tree.map(jnp.copy, TrainState(params, opt_state, key))
+
+    def at_version(self, state: TrainState, version: int) -> TrainState:
+        """The state with every learning-rate schedule of the optimizer at step `version`.
+
+        So a peer that joined late, or was away, decays its steps together with the others. Moments
+        and their bias corrections keep counts of their own.
+        """
+
+        def is_schedule(node: Any) -> bool:
+            return type(node).__name__ in _SCHEDULE_STATES
+
+        def place(node: Any) -> Any:
+            if not is_schedule(node):
+                return node
+            return node._replace(count=np.asarray(version, node.count.dtype))
+
+        opt_state = jax.tree.map(place, state.opt_state, is_leaf=is_schedule)
+        return state._replace(opt_state=opt_state)
 
     def run_round(
         self,

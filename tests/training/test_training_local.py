@@ -214,3 +214,25 @@ def test_a_batch_of_unequal_arrays_is_refused():
     batch = {"inputs": np.zeros((4, FEATURES), np.float32), "labels": np.zeros(3, np.float32)}
     with pytest.raises(ValueError, match=r"equally many samples, got \[3, 4\]"):
         trainer.run_round(state, iter([batch]), steps=1)
+
+
+@pytest.mark.parametrize("make", [optax.sgd, optax.adamw, optax.inject_hyperparams(optax.adam)])
+def test_schedules_follow_the_version_and_moments_do_not(make):
+    optimizer = make(optax.cosine_decay_schedule(0.1, 100))
+    trainer = LocalTrainer(mean_square, optimizer)
+    state = trainer.init(make_params(), key=jax.random.key(0))
+    batches = make_batches()
+    state, _ = trainer.run_round(state, batches, steps=3)
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    ended = trainer.at_version(state, 100)  # where the schedule is at 0
+    counts = optax.tree.get_all_with_path(ended.opt_state, "count")
+    assert {3, 100} >= {int(count) for _, count in counts} >= {100}
+    ended, _ = trainer.run_round(ended, batches, steps=1)
+    for old, new in zip(before, jax.tree.leaves(ended.params), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_optimizer_without_a_schedule_is_left_alone():
+    trainer = LocalTrainer(mean_square, optax.sgd(0.1))
+    state = trainer.init(make_params(), key=jax.random.key(0))
+    assert trainer.at_version(state, 7).opt_state == state.opt_state

@@ -1,0 +1,151 @@
+"""`python -m gossipjax.peer`: run a peer, see a demo, make a key.
+
+Exit codes: 0 done; 1 a defect (with a traceback); 2 wrong usage or settings; 130 stopped by Ctrl-C
+or SIGTERM, after a checkpoint.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gossipjax.errors import LocalProtocolError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="gossipjax.peer",
+    help="Train one JAX model together without a server.",
+    epilog="Exit codes: 0 done; 1 a defect; 2 wrong usage or settings; 130 stopped by a signal.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # one line per option, so that --help fits a screen
+)
+
+
+@app.command()
+def run(
+    workload: Annotated[
+        str, typer.Argument(help="fashion_mnist, digits, shakespeare, FILE.py:NAME or MODULE:NAME.")
+    ],
+    join: Annotated[
+        list[str] | None, typer.Option(help="Join string of a running peer; none starts a run.")
+    ] = None,
+    shard: Annotated[str, typer.Option(help="Part of the data: INDEX/COUNT.")] = "0/1",
+    steps: Annotated[
+        int | None, typer.Option(help="End when the model has absorbed so many local steps.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Keys, checkpoints, metrics. [runs/WORKLOAD-INDEX]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="Workload option.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of parameters and batches.")] = 0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints.")] = 30.0,
+    linger: Annotated[
+        float, typer.Option(help="Seconds to wait, at the end, for peers still training.")
+    ] = 10.0,
+    accumulate: Annotated[int, typer.Option(help="Micro-batches per step.")] = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections.")] = False,
+) -> None:
+    """Train a workload as a peer. Stop with Ctrl-C; the same command resumes."""
+    from gossipjax.runtime.cli import run_peer
+
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("gossipjax").setLevel(logging.INFO if verbose else logging.WARNING)
+    try:
+        interrupted = run_peer(
+            workload,
+            workload_options=dict(_parse_option(text) for text in options or ()),
+            shard=shard,
+            folder=folder,
+            config_file=config,
+            settings=settings or (),
+            join=join or (),
+            until_version=steps,
+            seed=seed,
+            checkpoint_seconds=checkpoint_seconds,
+            linger_seconds=linger,
+            accumulate=accumulate,
+        )
+    except (LocalProtocolError, ValueError, FileNotFoundError) as error:
+        _fail(error)
+    raise typer.Exit(EXIT_INTERRUPTED if interrupted else 0)
+
+
+@app.command()
+def demo(
+    peers: Annotated[int, typer.Option(min=2, max=64, help="Peers, each a process.")] = 4,
+    steps: Annotated[int, typer.Option(min=20, help="Local steps per peer.")] = 1500,
+    alpha: Annotated[float, typer.Option(help="Dirichlet concentration: 0.1 is skewed.")] = 0.1,
+    kill_one: Annotated[
+        bool, typer.Option("--kill-one", help="SIGKILL a peer midway, restart it later.")
+    ] = False,
+    late_joiner: Annotated[
+        bool, typer.Option("--late-joiner", help="Start one peer when the rest is well on.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    folder: Annotated[Path, typer.Option("--dir", help="Where results go.")] = Path("runs/demo"),
+) -> None:
+    """Peers on this machine learn together what none could alone (Fashion-MNIST, non-IID)."""
+    from gossipjax.runtime.demo import DemoOptions, run_demo
+
+    try:
+        run_demo(DemoOptions(peers, steps, alpha, kill_one, late_joiner, seed, folder))
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except (LocalProtocolError, ValueError) as error:
+        _fail(error)
+
+
+@app.command()
+def keygen(
+    path: Annotated[Path, typer.Argument(help="New key file; never overwritten.")],
+) -> None:
+    """Make a key file and print its public keys (for `allow` lists of private runs)."""
+    from gossipjax.runtime.store import create_key_file
+
+    try:
+        public = create_key_file(path).public
+    except LocalProtocolError as error:
+        _fail(error)
+    typer.echo(json.dumps({name: key.hex() for name, key in public._asdict().items()}, indent=2))
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier():
+        raise LocalProtocolError(f"--with takes KEY=VALUE, got {text!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Entry point."""
+    app(args=list(arguments) if arguments is not None else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

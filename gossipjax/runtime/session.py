@@ -1,0 +1,236 @@
+"""One peer trains one workload: local rounds, mixing, evaluation, checkpoints, metrics."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import msgspec
+
+from gossipjax.runtime.checkpoint import Checkpoints
+from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.metrics import JsonLines
+from gossipjax.runtime.swarm import Swarm, join
+from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
+from gossipjax.training.workload import Shard, Workload
+from gossipjax.types import Params, PeerId
+
+_LINGER_POLL_S = 0.1
+
+
+class SessionOptions(NamedTuple):
+    """What to train, for how long, and where to keep it.
+
+    Attributes:
+        shard: which part of the data this peer has.
+        until_version: end when the model has absorbed so many local steps; None: run until stopped.
+        seed: of the initial parameters, the same for all peers of a run, and of the batches.
+        folder: checkpoints are kept here, and resumed from; None: none.
+        checkpoint_seconds: between two checkpoints.
+        evaluate_seconds: between two evaluations on the test set.
+        linger_seconds: how long to keep exchanging at the end, while a peer that this one has met
+            has not ended.
+        accumulate: micro-batches per step, for a batch that does not fit the accelerator.
+    """
+
+    shard: Shard = Shard(0, 1)
+    until_version: int | None = None
+    seed: int = 0
+    folder: Path | None = None
+    checkpoint_seconds: float = 30.0
+    evaluate_seconds: float = 5.0
+    linger_seconds: float = 10.0
+    accumulate: int = 1
+
+
+class SessionResult(NamedTuple):
+    """What a session ends with."""
+
+    params: Params
+    record: dict[str, Any]
+    interrupted: bool
+
+
+OnRound = Callable[[dict[str, Any]], None]
+
+
+def train_peer(
+    workload: Workload,
+    config: PeerConfig,
+    options: SessionOptions,
+    *,
+    on_start: Callable[[Swarm], None] = lambda swarm: None,
+    on_round: OnRound = lambda record: None,
+    stop: threading.Event | None = None,
+) -> SessionResult:
+    """Train as a peer until the target version, or until `stop` is set.
+
+    Resumes from the newest checkpoint in `options.folder`, under the identity of
+    `config.state_dir`.
+
+    Args:
+        workload: what to train.
+        config: settings of the peer; a round is `round_steps` steps or `round_seconds`.
+        options: what to train on, for how long.
+        on_start: called once, with the swarm, when this peer listens.
+        on_round: called with each round's record, as it goes to the metrics file.
+        stop: ends the session after the current round.
+    """
+    session = _Session(workload, config, options)
+    try:
+        return session.run(on_start, on_round, stop or threading.Event())
+    finally:
+        session.close()
+
+
+class _Session:
+    def __init__(self, workload: Workload, config: PeerConfig, options: SessionOptions):
+        self._workload = workload
+        self._config = config
+        self._options = options
+        self._trainer = LocalTrainer(
+            workload.loss, workload.optimizer, accumulate=options.accumulate
+        )
+        self._checkpoints = Checkpoints(options.folder) if options.folder else None
+        self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
+        self._steps = 0
+        self._met: dict[PeerId, int] = {}  # peers ever connected to, and their last known version
+        self._evaluation: dict[str, float] = {}
+        self._next_evaluation_s = 0.0
+        self._next_checkpoint_s = time.monotonic() + options.checkpoint_seconds
+
+    def close(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        if self._lines is not None:
+            self._lines.close()
+
+    def run(
+        self, on_start: Callable[[Swarm], None], on_round: OnRound, stop: threading.Event
+    ) -> SessionResult:
+        options = self._options
+        state, version = self._first_state()
+        # This loop calls `mix` once per round, so every call is due.
+        swarm_config = msgspec.structs.replace(self._config, round_steps=1, metrics_file="")
+        params = state.params
+        with join(swarm_config, params, version=version, seed=options.shard.index) as swarm:
+            on_start(swarm)
+            batches = self._workload.batches(options.shard, options.seed, self._steps)
+            while not stop.is_set() and not self._has_ended(swarm):
+                state, report = self._round(state, batches)
+                self._steps += report.steps
+                params = swarm.mix(state.params, steps=report.steps, samples=report.samples)
+                state = self._trainer.at_version(state._replace(params=params), swarm.version)
+                on_round(self._after_round(swarm, params, report))
+                self._checkpoint_if_due(state, swarm)
+            params = self._linger(swarm, params, stop)
+            self._evaluate(params)
+            self._save(state._replace(params=params), swarm)
+            record = self._record(swarm, {})
+            on_round(record)
+        return SessionResult(params, record, stop.is_set())
+
+    def _first_state(self) -> tuple[TrainState, int]:
+        key = jax.random.key(self._options.seed)
+        params = jax.jit(self._workload.init)(key)
+        local_key = jax.random.fold_in(key, 1 + self._options.shard.index)
+        state = self._trainer.init(params, key=local_key)
+        if self._checkpoints is None:
+            return state, 0
+        restored = self._checkpoints.restore(self._checkpoint_of(state, 0))
+        if restored is None:
+            return state, 0
+        self._steps = int(restored["steps"])
+        state = self._trainer.init(
+            restored["params"],
+            opt_state=restored["opt_state"],
+            key=jax.random.wrap_key_data(restored["key"]),
+        )
+        return state, int(restored["version"])
+
+    def _checkpoint_of(self, state: TrainState, version: int) -> dict[str, Any]:
+        return {
+            "params": state.params,
+            "opt_state": state.opt_state,
+            "key": jax.random.key_data(state.key),
+            "steps": jnp.int32(self._steps),
+            "version": jnp.int32(version),
+        }
+
+    def _round(self, state: TrainState, batches: Iterator[Any]) -> tuple[TrainState, RoundReport]:
+        if self._config.round_steps:
+            return self._trainer.run_round(state, batches, steps=self._config.round_steps)
+        return self._trainer.run_round(state, batches, seconds=self._config.round_seconds)
+
+    def _has_ended(self, swarm: Swarm) -> bool:
+        until = self._options.until_version
+        return until is not None and swarm.version >= until
+
+    def _after_round(self, swarm: Swarm, params: Params, report: RoundReport) -> dict[str, Any]:
+        if time.monotonic() >= self._next_evaluation_s:
+            self._evaluate(params)
+        return self._record(swarm, report.metrics)
+
+    def _evaluate(self, params: Params) -> None:
+        metrics = self._workload.evaluate(params)
+        self._evaluation = {f"test_{name}": float(value) for name, value in metrics.items()}
+        self._next_evaluation_s = time.monotonic() + self._options.evaluate_seconds
+
+    def _record(self, swarm: Swarm, train_metrics: dict[str, float]) -> dict[str, Any]:
+        self._met |= swarm.neighbor_versions
+        record = {
+            **swarm.describe(),
+            "steps": self._steps,
+            **{name: round(value, 6) for name, value in train_metrics.items()},
+            **{name: round(value, 6) for name, value in self._evaluation.items()},
+        }
+        if self._lines is not None:
+            self._lines.write(record)
+        return record
+
+    def _linger(self, swarm: Swarm, params: Params, stop: threading.Event) -> Params:
+        """Keep sharing and mixing, without training, until all peers ever met have ended as well.
+
+        One that is gone may be about to come back: without the others it would train alone.
+        """
+        until = self._options.until_version
+        deadline_s = time.monotonic() + self._options.linger_seconds
+        while until is not None and not stop.is_set() and time.monotonic() < deadline_s:
+            self._met |= swarm.neighbor_versions
+            if all(version >= until for version in self._met.values()):
+                break
+            params = swarm.mix(params, steps=0, samples=0)
+            stop.wait(_LINGER_POLL_S)
+        return params
+
+    def _checkpoint_if_due(self, state: TrainState, swarm: Swarm) -> None:
+        if time.monotonic() >= self._next_checkpoint_s:
+            self._save(state, swarm)
+
+    def _save(self, state: TrainState, swarm: Swarm) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.save(self._checkpoint_of(state, swarm.version))
+        self._next_checkpoint_s = time.monotonic() + self._options.checkpoint_seconds
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
