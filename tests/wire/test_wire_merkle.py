@@ -1,0 +1,137 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipjax.wire.limits import CHUNKS_MAX, PROOF_HASHES_MAX
+from gossipjax.wire.merkle import MerkleTree, leaf_hash, proves
+
+# Certificate Transparency's published roots over the first 1, 2, … 8 of these entries.
+ENTRIES = (
+    "", "00", "10", "2021", "3031", "40414243", "5051525354555657",
+    "606162636465666768696a6b6c6d6e6f",
+)  # fmt: skip
+ROOTS = (
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+)
+
+
+def leaves_of(count: int) -> list[bytes]:
+    return [leaf_hash(index.to_bytes(4, "little")) for index in range(count)]
+
+
+def naive_root(leaves: list[bytes]) -> bytes:
+    """RFC 6962 section 2.1, word by word: split at the largest power of two below the number."""
+    if len(leaves) == 1:
+        return leaves[0]
+    split = naive_split(len(leaves))
+    left, right = naive_root(leaves[:split]), naive_root(leaves[split:])
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def naive_proof(index: int, leaves: list[bytes]) -> list[bytes]:
+    if len(leaves) == 1:
+        return []
+    split = naive_split(len(leaves))
+    left, right = leaves[:split], leaves[split:]
+    if index < split:
+        return [*naive_proof(index, left), naive_root(right)]
+    return [*naive_proof(index - split, right), naive_root(left)]
+
+
+def naive_split(count: int) -> int:
+    return 1 << (count - 1).bit_length() - 1
+
+
+def test_published_roots():
+    leaves = [leaf_hash(bytes.fromhex(entry)) for entry in ENTRIES]
+    for count, root in enumerate(ROOTS, start=1):
+        assert MerkleTree(leaves[:count]).root.hex() == root
+
+
+@pytest.mark.parametrize("count", [*range(1, 35), 63, 64, 65, 100])
+def test_roots_and_proofs_are_those_of_the_naive_definition(count: int):
+    leaves = leaves_of(count)
+    tree = MerkleTree(leaves)
+    assert tree.root == naive_root(leaves)
+    for index in range(count):
+        assert list(tree.proof(index)) == naive_proof(index, leaves)
+        assert proves(tree.root, index, count, leaves[index], tree.proof(index))
+
+
+def test_the_deepest_proof_has_the_length_that_a_message_allows():
+    tree = MerkleTree([leaf_hash(b"")] * CHUNKS_MAX)
+    assert len(tree.proof(CHUNKS_MAX - 1)) == PROOF_HASHES_MAX
+
+
+def test_a_tree_needs_a_leaf():
+    with pytest.raises(ValueError, match="at least one leaf"):
+        MerkleTree([])
+
+
+places = st.integers(1, 70).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
+
+
+@given(places, st.data())
+def test_no_altered_byte_verifies(place: tuple[int, int], data: st.DataObject):
+    count, index = place
+    tree, leaf = MerkleTree(leaves_of(count)), leaves_of(count)[index]
+    parts = [tree.root, leaf, *tree.proof(index)]
+    part = data.draw(st.integers(0, len(parts) - 1))
+    altered = bytearray(parts[part])
+    altered[data.draw(st.integers(0, 31))] ^= data.draw(st.integers(1, 255))
+    parts[part] = bytes(altered)
+    root, leaf, *proof = parts
+    assert not proves(root, index, count, leaf, proof)
+
+
+@given(places, st.integers(-2, 80))
+def test_no_other_index_verifies(place: tuple[int, int], other: int):
+    count, index = place
+    leaves = leaves_of(count)
+    tree = MerkleTree(leaves)
+    verifies = proves(tree.root, other, count, leaves[index], tree.proof(index))
+    assert verifies == (other == index)
+
+
+@given(places, st.data())
+def test_no_shorter_or_longer_proof_verifies(place: tuple[int, int], data: st.DataObject):
+    count, index = place
+    leaves = leaves_of(count)
+    tree = MerkleTree(leaves)
+    proof = list(tree.proof(index))
+    longer = data.draw(st.lists(st.sampled_from([*leaves, tree.root]), min_size=1, max_size=3))
+    where = data.draw(st.integers(0, len(proof)))
+    assert not proves(
+        tree.root, index, count, leaves[index], proof[:where] + longer + proof[where:]
+    )
+    if where < len(proof):
+        assert not proves(
+            tree.root, index, count, leaves[index], proof[:where] + proof[where + 1 :]
+        )
+
+
+@given(
+    st.binary(max_size=40),
+    st.integers(-5, 2**17),
+    st.integers(-5, 2**17),
+    st.binary(max_size=40),
+    st.lists(st.binary(max_size=40), max_size=20),
+)
+def test_any_proof_is_judged(root: bytes, index: int, count: int, leaf: bytes, proof: list[bytes]):
+    assert proves(root, index, count, leaf, proof) == (
+        count == 1 and index == 0 and proof == [] and leaf == root
+    )
+
+
+def test_a_leaf_never_passes_for_a_node():
+    left, right = leaf_hash(b"a"), leaf_hash(b"b")
+    assert leaf_hash(left + right) != MerkleTree([left, right]).root

@@ -1,0 +1,117 @@
+"""Valid values of everything on the wire, and hypothesis strategies for them."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gossipjax.crypto.identity import Identity, identity_from_root
+from gossipjax.crypto.suite import ed25519_suite
+from gossipjax.types import RunId
+from gossipjax.wire import limits
+from gossipjax.wire.envelope import Verified, run_id, seal_record
+from gossipjax.wire.messages import (
+    AnyMessage,
+    Chunk,
+    Get,
+    GetOffer,
+    GetPeers,
+    Hello,
+    Leave,
+    Missing,
+    Offer,
+    PeerRecord,
+    Peers,
+    Ping,
+    Pong,
+    Sealed,
+    UpdateHeader,
+)
+
+SUITE = ed25519_suite()
+MANIFEST_DIGEST = bytes(range(32, 64))
+RUN: RunId = run_id("test", MANIFEST_DIGEST)
+NOW_S = 1_700_000_000
+
+SEALED = Sealed(b"body", bytes(64))
+DIGEST = bytes(32)
+MESSAGES: dict[type[Any], AnyMessage] = {
+    type(message): message
+    for message in (
+        Hello(limits.PROTOCOL_VERSION, False, SEALED),
+        Ping(1, 2),
+        Pong(1, 2),
+        GetPeers(),
+        Peers((SEALED, SEALED)),
+        Offer(SEALED),
+        GetOffer(),
+        Get(DIGEST, 3, 4),
+        Chunk(DIGEST, 3, (DIGEST, DIGEST)),
+        Missing(DIGEST),
+        Leave("stopping"),
+    )
+}
+
+digests = st.binary(min_size=32, max_size=32)
+counters = st.integers(0, limits.INTEGER_MAX)
+indices = st.integers(0, limits.CHUNKS_MAX - 1)
+texts = st.text(max_size=limits.TEXT_LENGTH_MAX)
+sealed = st.builds(Sealed, st.binary(max_size=500), st.binary(min_size=64, max_size=64))
+hosts = st.from_regex(r"[A-Za-z0-9.-]{1,120}", fullmatch=True)
+endpoints = st.builds("tcp://{}:{}".format, hosts, st.integers(1, 65535))
+
+messages: st.SearchStrategy[AnyMessage] = st.one_of(
+    st.builds(Hello, counters, st.booleans(), sealed),
+    st.builds(Ping, counters, counters),
+    st.builds(Pong, counters, counters),
+    st.just(GetPeers()),
+    st.builds(Peers, st.lists(sealed, max_size=limits.RECORDS_PER_MESSAGE_MAX).map(tuple)),
+    st.builds(Offer, sealed),
+    st.just(GetOffer()),
+    st.builds(Get, digests, indices, st.integers(1, limits.CREDIT_CHUNKS)),
+    st.builds(
+        Chunk, digests, indices, st.lists(digests, max_size=limits.PROOF_HASHES_MAX).map(tuple)
+    ),
+    st.builds(Missing, digests),
+    st.builds(Leave, texts),
+)
+records = st.builds(
+    PeerRecord,
+    run=digests,
+    sign_key=digests,
+    vrf_key=digests,
+    transport_key=digests,
+    addresses=st.lists(endpoints, max_size=limits.ADDRESSES_MAX).map(tuple),
+    sequence=counters,
+    expires_s=counters,
+)
+headers = st.builds(
+    UpdateHeader,
+    run=digests,
+    author=digests,
+    sequence=counters,
+    version=counters,
+    samples=counters,
+    manifest=digests,
+    size=st.integers(1, limits.CHUNKS_MAX * limits.CHUNK_BYTES),
+    root=digests,
+)
+
+
+def identity_of(number: int) -> Identity:
+    """One of many fixed identities."""
+    return identity_from_root(number.to_bytes(32, "little"))
+
+
+def record_of(number: int, **changes: Any) -> Verified[PeerRecord]:
+    """The signed record of a fixed identity, with some fields of one's own."""
+    identity = identity_of(number)
+    fields: dict[str, Any] = {
+        "run": RUN,
+        "sign_key": identity.public.sign,
+        "vrf_key": identity.public.vrf,
+        "transport_key": identity.public.transport,
+        "addresses": (f"tcp://127.0.0.1:{20000 + number}",),
+        "sequence": 1,
+        "expires_s": NOW_S + 1000,
+    }
+    return seal_record(PeerRecord(**{**fields, **changes}), identity, SUITE)
