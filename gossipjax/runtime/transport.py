@@ -191,7 +191,9 @@ class Transport:
                 dealer.curve_serverkey = z85.encode(address.transport_key)
                 dealer.connect(endpoint)
                 link.tasks.append(asyncio.create_task(self._read_dealer(link, dealer)))
-                await dealer.send(encode(hello(bulk)))
+                greeting = encode(hello(bulk))
+                await dealer.send(greeting)
+                self._metrics.sent(len(greeting))
         except zmq.ZMQError as error:
             self.close(link)
             raise OSError(error.errno, error.strerror) from None
@@ -209,6 +211,7 @@ class Transport:
         frames: list[bytes | memoryview] = [encode(message)]
         if data is not None:
             frames.append(data)
+        size = sum(map(len, frames))
         if link.dialled:
             out = link.sockets.get(bulk)
         else:
@@ -220,7 +223,7 @@ class Transport:
         sending = cast("asyncio.Future[Any]", out.send_multipart(frames, zmq.DONTWAIT))
         if not sending.done() or sending.exception() is not None:
             return False
-        self._metrics.sent(sum(map(len, frames)))
+        self._metrics.sent(size)
         return True
 
     def close(self, link: Link) -> None:
