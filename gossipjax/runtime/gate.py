@@ -22,6 +22,7 @@ HANDSHAKE_MS = 5_000
 # An accepted connection that is older has completed its handshake.
 _SETTLED_S = HANDSHAKE_MS / 1000 + 1.0
 
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _UNKNOWN = ipaddress.IPv4Network("0.0.0.0/32")
 
@@ -89,23 +90,27 @@ class Gate:
             self._admitted.popleft()
         settled = [c.network for c in self._accepted.values() if c.since_s <= settled_s]
         open_networks = settled + [c.network for c in self._admitted]
-        network = _network(address)
+        ip = _ip(address)
+        network = _network(ip)
         if len(open_networks) >= self._connections_max:
             return False
-        if not network.is_private and open_networks.count(network) >= self._prefix_max:
+        if not ip.is_private and open_networks.count(network) >= self._prefix_max:
             return False
         self._admitted.append(_Connection(now_s, network))
         return True
 
 
-def _network(address: str) -> Network:
-    """The /24 of an IPv4 address or the /48 of an IPv6 one: what one person easily has."""
+def _ip(address: str) -> IP:
     ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is None:
-            return ipaddress.IPv6Network((int(ip), 48), strict=False)
-        ip = ip.ipv4_mapped
-    return ipaddress.IPv4Network((ip, 24), strict=False)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+def _network(ip: IP) -> Network:
+    """The /24 of an IPv4 address or the /48 of an IPv6 one: what one person easily has."""
+    if ip.version == 4:
+        return ipaddress.IPv4Network((int(ip), 24), strict=False)
+    return ipaddress.IPv6Network((int(ip), 48), strict=False)
 
 
 def _remote(descriptor: int) -> Network:
@@ -118,7 +123,7 @@ def _remote(descriptor: int) -> Network:
     with contextlib.suppress(OSError, ValueError, IndexError):
         borrowed = socket.socket(fileno=descriptor)
         try:
-            return _network(borrowed.getpeername()[0])
+            return _network(_ip(borrowed.getpeername()[0]))
         finally:
             borrowed.detach()
     return _UNKNOWN
