@@ -58,6 +58,7 @@ class Participant:
         self.place = place
         self.uplink_free_ns: Nanoseconds = 0
         self.is_running = True
+        self._ended_silently = False
         self.links: dict[PeerId, list[Link]] = {}
         self.address = Address(endpoint, identity.public.transport)
         self.id = peer_id(world.run, identity.public.sign, identity.public.vrf)
@@ -101,6 +102,7 @@ class Participant:
     def stop(self, *, silently: bool = False) -> None:
         """End this life: close everything; `silently` when the power fails."""
         self.is_running = False
+        self._ended_silently = silently
         listeners = self.world.network.listeners
         if listeners.get(self.address.endpoint) is self:
             del listeners[self.address.endpoint]
@@ -126,7 +128,9 @@ class Participant:
 
     def on_arrival(self, link: Link, message: AnyMessage, data: bytes | memoryview | None) -> None:
         """Bind a connection with its greeting; pass on everything after that."""
-        if link.peer is not None:
+        if not self.is_running:  # the connection was being made when this life ended
+            self.world.network.close(link, silently=self._ended_silently)
+        elif link.peer is not None:
             self.received(link.peer, message, data)
         elif isinstance(message, Hello):
             self._bind(link, message)

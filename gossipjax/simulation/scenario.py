@@ -19,7 +19,6 @@ from gossipjax.simulation.checkers import (
     check_connected,
     check_exchange,
     check_memory,
-    transport_reasons,
 )
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
 from gossipjax.simulation.draws import MILLION, Draws
@@ -36,6 +35,7 @@ from gossipjax.types import Nanoseconds
 from gossipjax.wire import limits
 
 _MEMORY_CHECK_NS = 5 * SECOND
+_CHUNK_BYTES = 256
 _OFFERS_EXPECTED = 16  # P(none arrives) = e⁻¹⁶ for offers that come at random
 
 
@@ -76,14 +76,15 @@ def draw_scenario(seed: int) -> Scenario:
     """The scenario of a seed."""
     draws = Draws(seed, "scenario")
     peers = draws.between(4, 20)
-    chunk_bytes = 256
+    model = _draw_model(draws)
+    chunks_max = 2 if model.is_harsh else 20  # a chunk that vanishes costs the whole transfer
     config = ClusterConfig(
         peers=peers,
         seed=seed,
         protocol=_draw_protocol(draws),
-        model=_draw_model(draws),
+        model=model,
         round_ns=draws.between(1, 5) * SECOND,
-        payload_floats=draws.choice((8, 64, draws.between(65, 20 * chunk_bytes // 4))),
+        payload_floats=draws.choice((8, draws.between(1, chunks_max * _CHUNK_BYTES // 4))),
         start_ns=draws.between(0, 20) * SECOND,
         bootstrap_max=draws.between(1, 3),
         drift_ppm_max=draws.choice((0, 200, 50_000)),
@@ -99,7 +100,7 @@ def draw_scenario(seed: int) -> Scenario:
         safety_ns=safety_ns,
         faults=tuple(_draw_faults(draws, peers, safety_ns)),
         roles=roles,
-        chunk_bytes=chunk_bytes,
+        chunk_bytes=_CHUNK_BYTES,
     )
 
 
@@ -119,7 +120,7 @@ def run_scenario(scenario: Scenario) -> Report:
         Violation: something that must hold did not; the text says how to see it again.
     """
     config = scenario.config
-    checker = SafetyChecker(transport_reasons(config.model, has_faults=scenario.has_faults))
+    checker = SafetyChecker(config.model, has_faults=scenario.has_faults)
     with _small_chunks(scenario.chunk_bytes):
         cluster = Cluster(config, checker)
         faults = FaultRun(cluster, list(scenario.faults))
@@ -151,11 +152,17 @@ def heal_span_ns(config: ClusterConfig) -> Nanoseconds:
     return span_ns + span_ns * config.drift_ppm_max // MILLION
 
 
-def exchange_span_ns(config: ClusterConfig) -> Nanoseconds:
-    """How long it takes until a peer has received an update but for one case in 10⁷."""
-    transfer = (1 - config.model.loss_ppm / MILLION) ** 3  # offer, question, answer
-    rounds = _OFFERS_EXPECTED / (config.protocol.fanout * transfer)
-    return int(rounds * config.round_ns) + config.protocol.stall_after_ns
+def exchange_span_ns(config: ClusterConfig, chunk_bytes: int) -> Nanoseconds:
+    """How long it takes until a peer has received an update, but for one case in 10⁷.
+
+    An offer comes about `fanout` times per round. Offer, question and each chunk must get through,
+    or the transfer holds its place until it counts as stalled.
+    """
+    chunks = -(-4 * config.payload_floats // chunk_bytes)
+    works = (1 - config.model.loss_ppm / MILLION) ** (2 + chunks)
+    between_ns = config.round_ns / config.protocol.fanout
+    between_ns += (1 - works) * config.protocol.stall_after_ns / config.protocol.downloads_max
+    return int(_OFFERS_EXPECTED * between_ns / works) + config.protocol.stall_after_ns
 
 
 def _run_safety_phase(cluster: Cluster, span_ns: Nanoseconds) -> None:
@@ -174,7 +181,7 @@ def _run_liveness_phase(cluster: Cluster, scenario: Scenario) -> None:
     cluster.run_for(heal_span_ns(config))
     check_connected(cluster, f"{HEAL_PROBE_INTERVALS} probe intervals after the last fault")
     before = {index: host.delivered for index, host in cluster.hosts.items()}
-    span_ns = exchange_span_ns(config)
+    span_ns = exchange_span_ns(config, scenario.chunk_bytes)
     if scenario.roles:  # a joiner may first believe a lying donor
         span_ns += config.protocol.catch_up_patience_ns
     cluster.run_for(span_ns)
