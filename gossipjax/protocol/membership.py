@@ -214,7 +214,10 @@ class MembershipMachine:
         return [*dialled]
 
     def _candidates(self, now_ns: Nanoseconds) -> dict[bytes, list[Address]]:
-        """Addresses of peers that are not connected; the bootstrap's only when alone.
+        """Addresses of peers that are not connected: of the book, and of the bootstrap.
+
+        The bootstrap is not left out when there are neighbors: these may be attackers all, who tell
+        of nobody else.
 
         A peer of the bootstrap is in the book, too, as soon as others tell of it. It is not dialled
         as both: not at the same address at once, nor while an attempt at its key is under way.
@@ -228,11 +231,10 @@ class MembershipMachine:
                 continue
             if record.body.addresses:
                 candidates[peer] = [Address(endpoint, key) for endpoint in record.body.addresses]
-        if not self.neighbors:
-            known = {address for addresses in candidates.values() for address in addresses}
-            for address in self._bootstrap:
-                if address not in known:
-                    candidates.setdefault(address.transport_key, []).append(address)
+        known = {address for addresses in candidates.values() for address in addresses}
+        for address in self._bootstrap:
+            if address.transport_key not in connected and address not in known:
+                candidates.setdefault(address.transport_key, []).append(address)
         return candidates
 
     def _learn(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:

@@ -210,6 +210,7 @@ class PeerMachine:
             return effects + self._refuse(event.author, event.refusal, now_ns)
         if self._is_banned(event.author, now_ns):
             return effects
+        self._forgive(event.author)
         adopt = self._catch_up.adopts(header.body.version, self._version)
         return [Deliver(header, adopt), *effects]
 
@@ -255,6 +256,14 @@ class PeerMachine:
             else:
                 charged.append(effect)
         return charged
+
+    def _forgive(self, peer: PeerId) -> None:
+        """A good update makes up for one fault: what a bad network does is no malice."""
+        faults = self._faults.get(peer)
+        if faults is not None and faults.seen > 1:
+            self._faults[peer] = faults._replace(seen=faults.seen - 1)
+        elif faults is not None:
+            del self._faults[peer]
 
     def _refuse(self, peer: PeerId, reason: str, now_ns: Nanoseconds) -> Effects:
         """Count a fault; after `faults_max` of them ban the peer for `ban_ns`."""
