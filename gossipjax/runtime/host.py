@@ -364,8 +364,10 @@ class Host:
 
     async def _seal(self, outgoing: Outgoing) -> None:
         def work(sequence: int) -> SealedUpdate:
+            arrays = outgoing.arrays()
+            check_values(self._manifest, arrays, self._config.norm_max)
             return seal_update(
-                pack(self._manifest, outgoing.arrays()),
+                pack(self._manifest, arrays),
                 run=self._run,
                 sequence=sequence,
                 version=outgoing.version,
@@ -379,11 +381,13 @@ class Host:
             sequence = self._store.next_sequence()
             loop = asyncio.get_running_loop()
             update = await loop.run_in_executor(self._workers, work, sequence)
+            self._feed(Published(update))
+        except RemoteProtocolError as error:
+            _logger.warning("own parameters not shared, every peer would refuse them: %s", error)
         finally:
             with self._lock:
                 self._sealing = False
-        self._feed(Published(update))
-        self._seal_next()
+            self._seal_next()
 
     async def _inspect(self, effect: Inspect) -> None:
         header: UpdateHeader = effect.header.body

@@ -3,6 +3,7 @@
 import time
 import weakref
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -83,12 +84,10 @@ class Swarm:
         seed: int = 0,
     ):
         self._config = config
-        algorithm = algorithm or gossip()
-        manifest, self._structure = _payload_manifest(algorithm, params)
+        self._algorithm = algorithm or _default_algorithm()
+        manifest, self._structure = _payload_manifest(self._algorithm, params)
         self._form = _form(params)
-        self._share = jax.jit(lambda *args: _share(algorithm, *args))
-        self._mix = jax.jit(lambda *args: _mix(algorithm, *args))
-        self._state = jax.jit(lambda params: _apart(algorithm.init(params), params))(params)
+        self._state = _init(self._algorithm, params)
         self._key = jax.random.key(seed)
         self._empty_slot: Payload = jax.tree.unflatten(
             self._structure,
@@ -222,8 +221,8 @@ class Swarm:
         """Compile now, so that no step of the training loop has to wait for it."""
         nothing = np.zeros(self._config.slots, np.float32)
         slots = [self._empty_slot] * self._config.slots
-        self._share(self._state, params, self._key)
-        self._mix(self._state, params, slots, nothing, nothing, np.float32(1.0))
+        _share(self._algorithm, self._state, params, self._key)
+        _mix(self._algorithm, self._state, params, slots, nothing, nothing, np.float32(1.0))
 
     def _is_round_due(self, steps: int) -> bool:
         if self._config.round_steps and steps:
@@ -241,7 +240,7 @@ class Swarm:
             self._samples = 0
         if self._host.is_sealing:  # the last one is not out yet: the next round will share
             return
-        payload, self._state, self._key = self._share(self._state, params, self._key)
+        payload, self._state, self._key = _share(self._algorithm, self._state, params, self._key)
         leaves = jax.tree.leaves(payload)
         self._host.publish(
             Outgoing(
@@ -265,7 +264,8 @@ class Swarm:
         if adopt:
             weight[0] = 1.0
             versions = [float(arrivals[0].version)]
-        params, self._state, info = self._mix(
+        params, self._state, info = _mix(
+            self._algorithm,
             self._state,
             params,
             self._slots(arrivals),
@@ -296,11 +296,21 @@ class Swarm:
         self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
 
 
+# One object for all peers of a process, so that they share what is compiled.
+_default_algorithm = cache(gossip)
+
+
 # The caller may donate `params` to its next step, and what `mix` returned as well. So nothing that
 # outlives a call may share memory with them. JAX returns an input's own array where a function
 # returns an input as it is; a copy is needed there, and only there.
 
 
+@partial(jax.jit, static_argnums=0)
+def _init(algorithm: GossipAlgorithm, params: Params) -> State:
+    return _apart(algorithm.init(params), params)
+
+
+@partial(jax.jit, static_argnums=0)
 def _share(
     algorithm: GossipAlgorithm, state: State, params: Params, key: jax.Array
 ) -> tuple[Payload, State, jax.Array]:
@@ -309,6 +319,7 @@ def _share(
     return _apart(payload, params), _apart(new_state, params), next_key
 
 
+@partial(jax.jit, static_argnums=0)
 def _mix(
     algorithm: GossipAlgorithm,
     state: State,
@@ -318,7 +329,7 @@ def _mix(
     staleness: jax.Array,
     self_weight: jax.Array,
 ) -> tuple[Params, State, MixInfo]:
-    """Stack the slots inside the compiled function, where XLA need not materialize the stack."""
+    # Stacked in here, where XLA need not materialize the stack.
     neighbors = Neighbors(
         payload=jax.tree.map(lambda *leaves: jnp.stack(leaves), *slots),
         weight=weight,
