@@ -59,8 +59,8 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     offers wait, newest per author. Memory is bounded by `2 · downloads_max` payloads."""
 
     own_updates_max: Positive = 4
-    """Own updates kept for those who pull them; the one asked for longest ago gives way. Above 2, a
-    neighbor whose transfer takes longer than a round can still end it."""
+    """Own updates kept for those who pull them; the one asked for longest ago gives way. As many
+    transfers less one may take longer than a round and still end."""
 
     stall_after_ns: Positive = 10 * _SECOND
     """A transfer without a new chunk for so long is dropped (slow loris)."""
@@ -78,7 +78,8 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     what a neighbor that lies about its version can hold up. A transfer under way is waited for."""
 
     faults_max: Positive = 8
-    """Refused messages after which a peer is disconnected and banned."""
+    """Refused messages after which a peer is disconnected and banned; a good update makes up for
+    one of them."""
 
     fault_memory_ns: Positive = 600 * _SECOND
     """So long after the first of them the faults of a peer are forgotten: a slow link that stalls

@@ -137,7 +137,7 @@ class PeerMachine:
                 return self._dissemination.lost(event.peer, now_ns)
             case Misbehaved():
                 return self._refuse(event.sender, event.reason, now_ns)
-            case Stopping():
+            case Stopping():  # pragma: no branch (there is no other event)
                 return [effect for peer in self.neighbors for effect in part(peer, "stopping")]
 
     def _received(self, event: Received, now_ns: Nanoseconds) -> Effects:
@@ -184,7 +184,7 @@ class PeerMachine:
             case Leave():
                 effects = self._membership.on_leave(sender, now_ns)
                 return effects + self._dissemination.lost(sender, now_ns)
-            case Hello() | Chunk():
+            case Hello() | Chunk():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} in mid-conversation")
 
     def _offered(

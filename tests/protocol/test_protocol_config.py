@@ -1,0 +1,30 @@
+import pytest
+
+from gossipjax.errors import LocalProtocolError
+from gossipjax.protocol.config import ProtocolConfig
+
+SECOND = 1_000_000_000
+
+
+def test_the_defaults_are_allowed():
+    assert ProtocolConfig().fanout == 3
+
+
+@pytest.mark.parametrize("name", ProtocolConfig.__struct_fields__)
+def test_every_parameter_is_at_least_one(name: str):
+    with pytest.raises(LocalProtocolError, match=f"expected {name} ≥ 1, got 0"):
+        ProtocolConfig(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"probe_interval_ns": 6 * SECOND},
+        {"suspect_after_ns": 15 * SECOND},
+        {"dead_after_ns": SECOND},
+        {"retry_min_ns": 21 * SECOND},
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(wrong: dict[str, int]):
+    with pytest.raises(LocalProtocolError, match="expected"):
+        ProtocolConfig(**wrong)

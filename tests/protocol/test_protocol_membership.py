@@ -1,0 +1,471 @@
+"""Joining, keep-alives, suspicion, peer exchange and coming back, with whole machines."""
+
+import itertools
+
+import pytest
+from protocol_pump import (
+    EPOCH_S,
+    SECOND,
+    Member,
+    Pump,
+    Solo,
+    id_of,
+    record_of,
+    refusals,
+)
+
+from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.effects import Connect, Disconnect, Learn
+from gossipjax.protocol.events import PeerConnected
+from gossipjax.wire import limits
+from gossipjax.wire.address import Address
+from gossipjax.wire.messages import GetPeers, Leave, Peers, Ping, Pong, Sealed
+
+
+def everybody_knows_everybody(members: list[Member]) -> bool:
+    numbers = {member.number for member in members}
+    return all(member.neighbors == numbers - {member.number} for member in members)
+
+
+def is_connected(members: list[Member]) -> bool:
+    """Whether the graph of mutual neighbors is in one piece."""
+    views = {member.number: member.neighbors for member in members}
+    reached, frontier = set[int](), {members[0].number}
+    while frontier:
+        reached |= frontier
+        frontier = {n for m in frontier for n in views[m] if n in views and m in views[n]} - reached
+    return reached == set(views)
+
+
+# ---- joining -----------------------------------------------------------------------------------
+
+
+def test_three_joiners_find_each_other_through_the_first():
+    pump = Pump()
+    first = pump.join(0)
+    members = [first, *(pump.join(number, [first]) for number in (1, 2, 3))]
+    assert pump.run_until(lambda: everybody_knows_everybody(members), 12)
+    assert all(not member.refused for member in members)
+
+
+def test_the_first_peer_dials_nobody():
+    pump = Pump()
+    first = pump.join(0)
+    pump.run(60)
+    assert first.dialled == []
+    assert first.machine.has_caught_up
+
+
+def test_a_joiner_that_is_alone_keeps_dialling_with_growing_waits():
+    pump = Pump()
+    gone = pump.join(0)
+    gone.kill()
+    joiner = pump.join(1, [gone])
+    pump.run(300)
+    assert 12 <= len(joiner.dialled) <= 25
+    again = pump.join(0)
+    assert again.address == gone.address
+    assert pump.run_until(lambda: joiner.neighbors == {0}, 26)
+
+
+def test_a_bootstrap_peer_with_another_key_at_the_same_address_is_not_believed():
+    pump = Pump()
+    gone = pump.join(0)
+    gone.kill()
+    joiner = pump.join(1, [gone])
+    impostor = pump.join(7, port=20000)
+    pump.run(100)
+    assert joiner.neighbors == set()
+    assert len(joiner.dialled) <= 12
+    # It may come the other way, with its own key.
+    pump.join(8, [impostor, joiner])
+    assert pump.run_until(lambda: joiner.neighbors == {7, 8}, 40)
+
+
+def test_a_bootstrap_peer_that_moved_is_found_through_others():
+    pump = Pump()
+    first = pump.join(0)
+    others = [pump.join(number, [first]) for number in (1, 2)]
+    pump.run(15)
+    first.kill()
+    pump.run(20)
+    assert [member.neighbors for member in others] == [{2}, {1}]
+    again = pump.join(0, [others[0]], port=30000, sequence=2)
+    assert pump.run_until(lambda: everybody_knows_everybody([again, *others]), 12)
+
+
+def test_a_peer_remembers_others_from_an_earlier_life():
+    pump = Pump()
+    first = pump.join(0)
+    again = pump.join(1, book=[record_of(0)])
+    assert pump.run_until(lambda: again.neighbors == {0}, 1)
+    assert first.neighbors == {1}
+    assert not again.machine.has_caught_up
+
+
+def test_a_peer_never_dials_itself():
+    own = record_of(0)
+    address = Address(own.body.addresses[0], own.body.transport_key)
+    solo = Solo(bootstrap=[address], book=[own])
+    assert solo.first_effects + solo.wait(30) == []
+    assert solo.machine.has_caught_up
+
+
+def test_a_second_process_with_the_same_key_is_turned_away():
+    solo = Solo()
+    assert solo.meet(0) == [Disconnect(id_of(0), "this is the peer itself")]
+    assert solo.machine.neighbors == {}
+
+
+def test_a_peer_without_an_address_is_never_dialled():
+    solo = Solo(book=[record_of(1, port=0)])
+    assert solo.first_effects + solo.wait(100) == []
+    assert solo.meet(1, port=0)
+    assert solo.machine.neighbors.keys() == {id_of(1)}
+
+
+# ---- two connections, restarts -----------------------------------------------------------------
+
+
+def test_both_dialling_at_once_makes_one_neighbor():
+    pump = Pump()
+    one, two = pump.join(1, book=[record_of(2)]), pump.join(2, book=[record_of(1)])
+    pump.run(10)
+    assert (len(one.dialled), len(two.dialled)) == (1, 1)
+    assert (one.neighbors, two.neighbors) == ({2}, {1})
+    assert len(one.links[two.id]) == 2
+    two.stop()
+    pump.run(1)
+    assert one.neighbors == set()
+    assert one.links == {}
+
+
+def test_a_second_connection_keeps_what_is_known_of_a_neighbor():
+    solo = Solo()
+    solo.meet(1)
+    solo.hear(1, Ping(5, 77))
+    assert solo.meet(1) == []
+    assert solo.machine.neighbors[id_of(1)].version == 77
+
+
+def test_a_restarted_peer_begins_anew_at_its_new_address():
+    pump = Pump()
+    first = pump.join(0)
+    second = pump.join(1, [first])
+    pump.run(5)
+    second.kill()
+    again = pump.join(1, [first], port=30001, sequence=2)
+    assert pump.run_until(lambda: first.machine.neighbors[again.id].record == again.record, 3)
+    assert again.neighbors == {0}
+    third = pump.join(2, [first])
+    assert pump.run_until(lambda: third.neighbors == {0, 1}, 12)
+    assert [address for address in third.dialled if address == second.address] == []
+    assert first.refused == {}
+
+
+def test_an_older_record_replaces_no_newer_one():
+    solo = Solo()
+    solo.meet(1, sequence=5, port=5)
+    assert solo.meet(1, sequence=4, port=4) == []
+    assert solo.machine.neighbors[id_of(1)].record.body.sequence == 5
+    solo.lose(1)
+    assert [e.address.endpoint for e in solo.wait(2) if isinstance(e, Connect)] == [
+        "tcp://127.0.0.1:5"
+    ]
+
+
+# ---- keep-alives -------------------------------------------------------------------------------
+
+
+def test_neighbors_learn_each_others_versions():
+    pump = Pump()
+    first = pump.join(0, version=3)
+    second = pump.join(1, [first], version=50)
+    pump.run(1)
+    assert first.machine.neighbors[second.id].version == 50
+    assert second.machine.neighbors[first.id].version == 3
+
+
+def test_a_silent_neighbor_is_suspected_then_dropped_then_dialled_again():
+    pump = Pump()
+    first, second = pump.join(0), pump.join(1, book=[record_of(0)])
+    pump.run(5)
+    second.kill()
+    neighbor = first.machine.neighbors[second.id]
+    assert pump.run_until(lambda: neighbor.suspected, 9)
+    assert first.neighbors == {1}
+    assert pump.run_until(lambda: first.neighbors == set(), 11)
+    assert second.address not in first.dialled
+    pump.run(2)
+    assert second.address in first.dialled
+
+
+def test_a_suspected_neighbor_that_speaks_is_trusted_again():
+    solo = Solo()
+    solo.meet(1)
+    for _ in range(4):
+        solo.wait(2)
+    neighbor = solo.machine.neighbors[id_of(1)]
+    assert neighbor.suspected
+    solo.hear(1, Pong(1, 2))
+    assert not neighbor.suspected
+
+
+def test_a_pause_of_this_process_is_not_the_silence_of_others():
+    pump = Pump(ProtocolConfig(dead_after_ns=60 * SECOND))
+    first = pump.join(0)
+    patient = [pump.join(number, [first]) for number in (1, 2)]
+    pump.run(15)
+    hasty = pump.join(3, [first], config=ProtocolConfig())
+    pump.run(15)
+    hasty.pause()
+    pump.run(20)
+    hasty.resume()
+    pump.run(1)
+    assert hasty.neighbors == {0, 1, 2}
+    assert hasty.disconnected == []
+    # Those who are really gone are still found out.
+    patient[0].kill()
+    pump.run(18)
+    assert hasty.neighbors == {0, 2}
+
+
+def test_a_keep_alive_that_is_a_little_late_excuses_nobody():
+    solo = Solo()
+    solo.meet(1)
+    effects = []
+    for _ in range(5):
+        effects += solo.wait(3.5)
+    assert Disconnect(id_of(1), "silent for 17.5 s") in effects
+
+
+# ---- leaving -----------------------------------------------------------------------------------
+
+
+def test_whoever_leaves_says_so_and_is_left_alone_for_a_while():
+    pump = Pump()
+    first = pump.join(0)
+    second = pump.join(1, [first])
+    pump.run(5)
+    second.stop()
+    pump.run(0.1)
+    assert first.neighbors == set()
+    pump.run(19)
+    assert first.dialled == []
+    pump.run(2)
+    assert first.dialled == [second.address]
+
+
+def test_a_lost_connection_is_made_again_soon():
+    pump = Pump()
+    first = pump.join(0)
+    second = pump.join(1, [first])
+    pump.run(5)
+    (link,) = first.links[second.id]
+    first.lose(link)
+    second.lose(link)
+    assert first.neighbors == second.neighbors == set()
+    assert pump.run_until(lambda: first.neighbors == {1}, 2)
+
+
+def test_losing_a_peer_that_was_no_neighbor_changes_nothing():
+    solo = Solo()
+    assert solo.lose(1) == []
+    assert [e for e in solo.wait(60) if isinstance(e, Connect)] == []
+
+
+def test_a_message_of_a_peer_that_is_no_neighbor_ends_the_connection():
+    solo = Solo()
+    assert solo.hear(1, Ping(1, 1)) == [Disconnect(id_of(1), "not a neighbor")]
+
+
+# ---- full views --------------------------------------------------------------------------------
+
+TINY = ProtocolConfig(view_size=4, renew_interval_ns=10 * SECOND)
+
+
+def test_many_peers_with_small_views_become_one_network_through_one_bootstrap_peer():
+    pump = Pump(TINY)
+    first = pump.join(0)
+    members = [first]
+    for number in range(1, 30):
+        members.append(pump.join(number, [first]))
+        pump.run(0.2)
+    pump.run(30)
+    assert is_connected(members)
+    sizes = [len(member.neighbors) for member in members]
+    assert min(sizes) >= 2
+    assert max(sizes) <= 2 * TINY.view_size
+
+
+def test_a_full_peer_tells_of_others_before_it_sends_somebody_away():
+    solo = Solo(TINY)
+    for number in range(1, 9):
+        solo.meet(number)
+    effects = solo.meet(9)
+    peers, leave = solo.sent(9, effects)
+    assert isinstance(peers, Peers)
+    assert len(peers.records) == 8
+    assert leave == Leave("no room for another neighbor")
+    assert effects[-1] == Disconnect(id_of(9), "no room for another neighbor")
+    assert len(solo.machine.neighbors) == 8
+    assert solo.meet(3) == []  # but a neighbor may connect again
+
+
+def test_a_view_that_is_too_full_lets_go_one_at_a_time():
+    solo = Solo(TINY)
+    for number in range(1, 9):
+        solo.meet(number)
+    sizes: list[int] = []
+    for _ in range(40):
+        for number in range(1, 9):
+            solo.hear(number, Pong(1, 1))
+        solo.wait(2)
+        sizes.append(len(solo.machine.neighbors))
+    assert sizes[0] >= 7
+    assert all(before - after in (0, 1) for before, after in itertools.pairwise(sizes))
+    assert sizes[-1] == 4
+
+
+def test_a_full_view_dials_a_stranger_now_and_then():
+    solo = Solo(TINY, book=[record_of(9)])
+    for number in range(1, 5):
+        solo.meet(number)
+    dialled = 0
+    for _ in range(30):
+        for number in range(1, 5):
+            solo.hear(number, Pong(1, 1))
+        dialled += sum(isinstance(effect, Connect) for effect in solo.wait(2))
+    assert 2 <= dialled <= 13
+
+
+def test_two_networks_with_full_views_merge_once_somebody_knows_both():
+    pump = Pump(TINY)
+    groups: list[list[Member]] = []
+    for start in (0, 10):
+        first = pump.join(start)
+        groups.append([first, *(pump.join(start + i, [first]) for i in range(1, 7))])
+    pump.run(30)
+    assert all(is_connected(group) for group in groups)
+    assert not is_connected(groups[0] + groups[1])
+    pump.join(20, [groups[0][0], groups[1][0]])
+    assert pump.run_until(lambda: is_connected(groups[0] + groups[1]), 120)
+
+
+def test_the_parts_of_a_split_network_find_each_other_again():
+    pump = Pump(ProtocolConfig(view_size=4, renew_interval_ns=10 * SECOND))
+    first = pump.join(0)
+    members = [first, *(pump.join(number, [first]) for number in range(1, 12))]
+    pump.run(30)
+    pump.parts = [set(range(6)), set(range(6, 12))]
+    pump.run(120)
+    assert all(
+        (neighbor < 6) == (member.number < 6) for member in members for neighbor in member.neighbors
+    )
+    pump.parts = None
+    assert pump.run_until(lambda: is_connected(members), 60)
+
+
+# ---- peer exchange -----------------------------------------------------------------------------
+
+
+def test_neighbors_are_told_of_first_then_others():
+    book = [record_of(number) for number in range(10, 40)]
+    solo = Solo(book=book)
+    for number in (1, 2, 3):
+        solo.meet(number)
+    (peers,) = solo.sent(1, solo.hear(1, GetPeers()))
+    assert isinstance(peers, Peers)
+    assert len(peers.records) == limits.RECORDS_PER_MESSAGE_MAX
+    assert {record.body for record in peers.records[:2]} == {
+        record_of(2).sealed.body,
+        record_of(3).sealed.body,
+    }
+
+
+def test_whoever_knows_nobody_says_so():
+    solo = Solo()
+    solo.meet(1)
+    assert solo.sent(1, solo.hear(1, GetPeers())) == [Peers(())]
+
+
+def test_the_newest_record_of_a_neighbor_is_passed_on():
+    solo = Solo()
+    solo.meet(1)
+    solo.meet(2, sequence=1)
+    newer = record_of(2, sequence=3, port=3)
+    solo.hear(1, Peers((newer.sealed,)))
+    assert solo.sent(1, solo.hear(1, GetPeers())) == [Peers((newer.sealed,))]
+
+
+def test_a_flood_of_strangers_does_not_make_a_peer_forget_its_neighbors():
+    solo = Solo(ProtocolConfig(book_size=4))
+    solo.meet(1)
+    for start in range(100, 200, 10):
+        solo.meet(2, sequence=start)
+        solo.hear(2, Peers(tuple(record_of(start + i).sealed for i in range(10))))
+    (peers,) = solo.sent(2, solo.hear(2, GetPeers()))
+    assert isinstance(peers, Peers)
+    assert peers.records[0] == record_of(1).sealed
+    solo.lose(1)
+    dialled = {e.address for e in solo.wait(1) if isinstance(e, Connect)}
+    assert Address("tcp://127.0.0.1:20001", record_of(1).body.transport_key) in dialled
+
+
+def test_records_are_learned_once_and_dialled():
+    solo = Solo()
+    solo.meet(1)
+    strangers = (record_of(5), record_of(6, port=0), record_of(0, sequence=9))
+    effects = solo.hear(1, Peers(tuple(record.sealed for record in strangers)))
+    assert effects == [Learn(record_of(5)), Learn(record_of(6, port=0))]
+    assert [e.address.endpoint for e in solo.wait(0) if isinstance(e, Connect)] == [
+        "tcp://127.0.0.1:20005"
+    ]
+    solo.feed(PeerConnected(record_of(1, sequence=2)))
+    assert solo.hear(1, Peers(tuple(record.sealed for record in strangers))) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "sealed"),
+    [
+        ("signature", Sealed(record_of(5).sealed.body, bytes(64))),
+        ("protocol", record_of(5, run=bytes(32)).sealed),
+        ("malformed", Sealed(b"", bytes(64))),
+    ],
+)
+def test_a_false_record_is_charged_to_whoever_sent_it(reason: str, sealed: Sealed):
+    solo = Solo()
+    solo.meet(1)
+    effects = solo.hear(1, Peers((sealed, record_of(6).sealed)))
+    assert refusals(effects) == [reason]
+    assert Learn(record_of(6)) in effects
+
+
+def test_an_expired_record_is_dropped_without_a_charge():
+    solo = Solo()
+    solo.meet(1)
+    solo.wait(5)
+    assert solo.hear(1, Peers((record_of(5, expires_s=EPOCH_S + 5).sealed,))) == []
+    assert solo.hear(1, Peers((record_of(6, expires_s=EPOCH_S + 6).sealed,))) != []
+
+
+def test_peer_records_that_nobody_asked_for_are_refused():
+    solo = Solo()
+    solo.meet(1)
+    assert solo.hear(1, Peers(())) == []
+    effects = solo.hear(1, Peers((record_of(5).sealed,)))
+    assert refusals(effects) == ["unsolicited"]
+    assert not any(isinstance(effect, Learn) for effect in effects)
+
+
+def test_a_random_neighbor_is_asked_for_others_every_ten_seconds():
+    solo = Solo()
+    for number in (1, 2, 3):
+        solo.meet(number)
+    asked = 0
+    for _ in range(50):
+        effects = solo.wait(2)
+        for number in (1, 2, 3):
+            asked += GetPeers() in solo.sent(number, effects)
+            solo.hear(number, Pong(1, 1))
+    assert asked == 10
