@@ -300,14 +300,13 @@ class Swarm:
 _default_algorithm = cache(gossip)
 
 
-# The caller may donate `params` to its next step, and what `mix` returned as well. So nothing that
-# outlives a call may share memory with them. JAX returns an input's own array where a function
-# returns an input as it is; a copy is needed there, and only there.
+# The caller may donate `params`, and what `mix` returned, to its next step. Nothing that is kept is
+# lost with them: what a compiled function returns has memory of its own (held by a test).
 
 
 @partial(jax.jit, static_argnums=0)
 def _init(algorithm: GossipAlgorithm, params: Params) -> State:
-    return _apart(algorithm.init(params), params)
+    return algorithm.init(params)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -316,7 +315,7 @@ def _share(
 ) -> tuple[Payload, State, jax.Array]:
     key, next_key = jax.random.split(key)
     payload, new_state = algorithm.share(state, params, key)
-    return _apart(payload, params), _apart(new_state, params), next_key
+    return payload, new_state, next_key
 
 
 @partial(jax.jit, static_argnums=0)
@@ -337,14 +336,7 @@ def _mix(
         slot_is_new=weight > 0,
         self_weight=self_weight,
     )
-    mixed, new_state, info = algorithm.mix(state, params, neighbors)
-    return _apart(mixed, state), _apart(new_state, (params, mixed)), info
-
-
-def _apart(tree: Any, others: Any) -> Any:
-    """`tree`, with copies of the leaves that are leaves of `others` too."""
-    taken = {id(leaf) for leaf in jax.tree.leaves(others)}
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if id(leaf) in taken else leaf, tree)
+    return algorithm.mix(state, params, neighbors)
 
 
 def _stop(host: Host, lines: JsonLines | None) -> None:

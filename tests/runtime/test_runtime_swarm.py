@@ -124,32 +124,37 @@ def test_a_tree_of_many_shapes_and_dtypes(join):
     assert jax.tree.structure(params[0]) == jax.tree.structure(make(0))
 
 
-def test_the_caller_may_donate_parameters(join):
+def keep_everything() -> GossipAlgorithm:
+    """Its state is parameters as they are, and is read in each round."""
+    base = gj.gossip()
+
+    def share(state: Any, params: Any, key: jax.Array) -> Any:
+        return params, (params, state[1], state[2])
+
+    def mix(state: Any, params: Any, neighbors: Any) -> Any:
+        mixed, inner, info = base.mix(state[2], params, neighbors)
+        kept = jax.tree.map(lambda x, *others: x + 0 * sum(others), mixed, *state[:2])
+        return kept, (params, kept, inner), info
+
+    return GossipAlgorithm(lambda params: (params, params, base.init(params)), share, mix)
+
+
+def test_the_caller_may_donate_parameters(join, caplog):
     step = jax.jit(lambda p: jax.tree.map(lambda x: x + 0.0, p), donate_argnums=0)
-    params: list[Any] = [{"w": jnp.zeros(1000)}, {"w": jnp.ones(1000)}]
-
-    def keep_everything() -> GossipAlgorithm:
-        """Its state is its parameters: the worst case, since JAX then returns the same array."""
-        base = gj.gossip()
-
-        def share(state: Any, params: Any, key: jax.Array) -> Any:
-            return params, (params, params, state[2])
-
-        def mix(state: Any, params: Any, neighbors: Any) -> Any:
-            mixed, inner, info = base.mix(state[2], params, neighbors)
-            return mixed, (params, mixed, inner), info
-
-        return GossipAlgorithm(lambda p: (p, p, base.init(p)), share, mix)
-
+    params: list[Any] = [{"w": jnp.zeros(100_000)}, {"w": jnp.ones(100_000)}]
     a = join(params[0], algorithm=keep_everything())
     b = join(params[1], a, algorithm=keep_everything())
 
     def train(_: list[Any]) -> bool:
+        given = list(params)
         params[:] = [step(own) for own in params]
+        assert all(own["w"].is_deleted() for own in given)
         return spread(params) < 1e-3 and min(s.metrics().updates_mixed for s in (a, b)) > 5
 
+    train(params)
     mix_until([a, b], params, train)
     assert 0 < float(params[0]["w"][0]) < 1
+    assert "defect" not in caplog.text
 
 
 def test_nothing_compiles_after_join_whatever_arrives(join, count_compilations):
