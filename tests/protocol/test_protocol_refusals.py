@@ -1,0 +1,106 @@
+"""Every reason for a refusal can happen, and changes nothing but the count."""
+
+from collections.abc import Callable
+
+import pytest
+from protocol_pump import EPOCH_S, SUITE, Solo, id_of, record_of, refusals, update_of
+
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.effects import Deliver, Effects
+from gossipjax.protocol.events import Misbehaved, Published
+from gossipjax.types import RunId
+from gossipjax.wire import limits
+from gossipjax.wire.envelope import SealedUpdate, open_record
+from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Sealed
+from gossipjax.wire.tensors import check_values, manifest_of, unpack
+
+UPDATE = update_of(1, 5)
+ROOT = UPDATE.header.body.root
+RUN = record_of(1).body.run
+OTHER_FORM = manifest_of({"y": ((4,), "float32")})
+
+
+def offered(solo: Solo, update: SealedUpdate) -> Effects:
+    return solo.hear(1, Offer(update.header.sealed))
+
+
+def taken(solo: Solo, update: SealedUpdate) -> Effects:
+    """Offer, pull and inspect as a host does."""
+    offered(solo, update)
+    solo.hear(1, Chunk(update.header.body.root, 0, ()), update.chunk(0))
+    refusal = None
+    try:
+        check_values(solo.manifest, unpack(solo.manifest, update.payload), norm_max=1000.0)
+    except RemoteProtocolError as error:
+        refusal = error.reason
+    return solo.inspected(update, refusal)
+
+
+def after(update: SealedUpdate, following: SealedUpdate) -> Callable[[Solo], Effects]:
+    def play(solo: Solo) -> Effects:
+        taken(solo, update)
+        return offered(solo, following)
+
+    return play
+
+
+def asked_of_own(solo: Solo) -> Effects:
+    solo.feed(Published(update_of(0, 1)))
+    return solo.hear(1, Get(update_of(0, 1).header.body.root, 1, 1))
+
+
+def pulled_wrongly(solo: Solo) -> Effects:
+    offered(solo, UPDATE)
+    return solo.hear(1, Chunk(ROOT, 0, ()), bytes(len(UPDATE.payload)))
+
+
+def pulled_too_short(solo: Solo) -> Effects:
+    offered(solo, UPDATE)
+    return solo.hear(1, Chunk(ROOT, 0, ()), UPDATE.chunk(0)[:-1])
+
+
+def never_answered(solo: Solo) -> Effects:
+    offered(solo, UPDATE)
+    effects: Effects = []
+    for _ in range(6):
+        solo.hear(1, Get(bytes(32), 0, 1))
+        effects += solo.wait(2)
+    return effects
+
+
+def expired_greeting(solo: Solo) -> Effects:
+    """The shell opens records before the machine sees them, and reports what it refuses."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        open_record(record_of(2, expires_s=EPOCH_S).sealed, RunId(RUN), SUITE, EPOCH_S)
+    return solo.feed(Misbehaved(id_of(1), caught.value.reason))
+
+
+WAYS: dict[str, Callable[[Solo], Effects]] = {
+    "malformed": lambda solo: solo.hear(1, Hello(1, False, record_of(1).sealed)),
+    "protocol": lambda solo: offered(solo, update_of(1, 5, run=bytes(32))),
+    "signature": lambda solo: solo.hear(1, Peers((Sealed(record_of(5).sealed.body, bytes(64)),))),
+    "author": lambda solo: offered(solo, update_of(2, 5)),
+    "expired": expired_greeting,
+    "shape": lambda solo: offered(solo, update_of(1, 5, manifest=OTHER_FORM, run=RUN)),
+    "size": pulled_too_short,
+    "sequence": after(UPDATE, update_of(1, 4)),
+    "replay": after(UPDATE, UPDATE),
+    "root": pulled_wrongly,
+    "unsolicited": lambda solo: solo.hear(1, Chunk(ROOT, 0, ()), UPDATE.chunk(0)),
+    "credit": asked_of_own,
+    "stalled": never_answered,
+    "nonfinite": lambda solo: taken(solo, update_of(1, 5, value=float("nan"))),
+    "norm": lambda solo: taken(solo, update_of(1, 5, value=1e6)),
+}
+
+
+@pytest.mark.parametrize("reason", limits.REASONS)
+def test_every_reason_has_a_way_to_happen(reason: str):
+    solo = Solo()
+    solo.meet(1)
+    effects = WAYS[reason](solo)
+    assert refusals(effects) == [reason]
+    assert not any(isinstance(effect, Deliver) for effect in effects)
+    assert len(solo.machine.neighbors) == 1
+    # One fault is forgiven: the next good update is taken.
+    assert [type(effect) for effect in taken(solo, update_of(1, 9))] == [Deliver]
