@@ -1,10 +1,11 @@
 """A Flax NNX training loop that became a peer by two lines (marked below).
 
-    python examples/quickstart_nnx.py                       # prints a join string
-    python examples/quickstart_nnx.py --join gossipjax://…  # in another terminal, or elsewhere
+python examples/quickstart_nnx.py                       # prints a join string
+python examples/quickstart_nnx.py --join gossipjax://…  # in another terminal, or elsewhere
 """
 
 import argparse
+import time
 
 import jax.numpy as jnp
 import optax
@@ -14,9 +15,7 @@ import gossipjax as gj
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--join", action="append", default=[], help="join string of a running peer")
-parser.add_argument("--listen", default="tcp://0.0.0.0:0", help="where to accept connections")
-parser.add_argument("--steps", type=int, default=2000)
-parser.add_argument("--seed", type=int, default=0, help="of this peer's batches")
+parser.add_argument("--seconds", type=float, default=60.0, help="how long to train")
 arguments = parser.parse_args()
 
 
@@ -43,16 +42,18 @@ def train_step(model, optimizer, batch):
 data = gj.data.fashion_mnist_12k()
 model = Model(nnx.Rngs(0))  # the same seed on every peer
 optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
-batches = gj.data.batches(data.train_inputs, data.train_labels, 64, seed=arguments.seed)
+batches = gj.data.batches(data.train_inputs, data.train_labels, 64, seed=time.time_ns())
 start = nnx.state(model, nnx.Param)
-with gj.join(params=start, join=arguments.join, listen=arguments.listen) as swarm:  # line one
+with gj.join(params=start, join=arguments.join) as swarm:  # line one
     print(f"others join with:  --join {swarm.join_string}", flush=True)
-    for step, batch in zip(range(arguments.steps), batches, strict=False):
+    end = time.monotonic() + arguments.seconds
+    for step, batch in enumerate(batches):
         loss = train_step(model, optimizer, batch)
         nnx.update(model, swarm.mix(nnx.state(model, nnx.Param)))  # line two
-        if step % 500 == 0:
+        if step % 2000 == 0:
             print(f"step {step}  loss {loss:.3f}  neighbors {swarm.neighbors}", flush=True)
+        if time.monotonic() > end:
+            break
 
-right = jnp.argmax(model(jnp.asarray(data.test_inputs)), -1) == data.test_labels
-mixed = swarm.metrics().updates_mixed
-print(f"test accuracy {100 * right.mean():.2f} %, {mixed} updates mixed")
+right = model(jnp.asarray(data.test_inputs)).argmax(-1) == data.test_labels
+print(f"test accuracy {100 * right.mean():.2f} %, {swarm.metrics().updates_mixed} updates mixed")

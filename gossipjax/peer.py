@@ -32,17 +32,15 @@ app = typer.Typer(
 @app.command()
 def run(
     workload: Annotated[
-        str, typer.Argument(help="fashion_mnist, digits, shakespeare, FILE.py:NAME or MODULE:NAME.")
+        str, typer.Argument(help="fashion_mnist, digits, shakespeare, FILE.py:NAME, MODULE:NAME")
     ],
     join: Annotated[
-        list[str] | None, typer.Option(help="Join string of a running peer; none starts a run.")
+        list[str] | None, typer.Option(metavar="STRING", help="What a running peer printed.")
     ] = None,
-    shard: Annotated[str, typer.Option(help="Part of the data: INDEX/COUNT.")] = "0/1",
-    steps: Annotated[
-        int | None, typer.Option(help="End when the model has absorbed so many local steps.")
-    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Part of the data.")] = "0/1",
+    steps: Annotated[int | None, typer.Option(help="End at this model version. [never]")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Keys, checkpoints, metrics. [runs/WORKLOAD-INDEX]")
+        Path | None, typer.Option("--dir", help="Keys, checkpoints, metrics. [runs/…]")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Annotated[
@@ -52,15 +50,16 @@ def run(
         list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="Workload option.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of parameters and batches.")] = 0,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints.")] = 30.0,
-    linger: Annotated[
-        float, typer.Option(help="Seconds to wait, at the end, for peers still training.")
-    ] = 10.0,
+    wait: Annotated[int, typer.Option(help="Neighbors to wait for at the start.")] = 0,
+    linger: Annotated[float, typer.Option(help="Seconds to wait for others at the end.")] = 10.0,
+    checkpoint: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
     accumulate: Annotated[int, typer.Option(help="Micro-batches per step.")] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections.")] = False,
 ) -> None:
     """Train a workload as a peer. Stop with Ctrl-C; the same command resumes."""
     from gossipjax.runtime.cli import run_peer
+    from gossipjax.runtime.session import SessionOptions
+    from gossipjax.training.workload import Shard
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
@@ -70,16 +69,19 @@ def run(
         interrupted = run_peer(
             workload,
             workload_options=dict(_parse_option(text) for text in options or ()),
-            shard=shard,
             folder=folder,
             config_file=config,
             settings=settings or (),
             join=join or (),
-            until_version=steps,
-            seed=seed,
-            checkpoint_seconds=checkpoint_seconds,
-            linger_seconds=linger,
-            accumulate=accumulate,
+            options=SessionOptions(
+                shard=Shard.parse(shard),
+                until_version=steps,
+                seed=seed,
+                wait_neighbors=wait,
+                linger_seconds=linger,
+                checkpoint_seconds=checkpoint,
+                accumulate=accumulate,
+            ),
         )
     except (LocalProtocolError, ValueError, FileNotFoundError) as error:
         _fail(error)

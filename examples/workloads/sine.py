@@ -14,7 +14,8 @@ from gossipjax.models import MLP
 
 def sine(width: int = 64) -> Workload:
     """Each shard is an interval of [-π, π]; options are the function's arguments."""
-    model = MLP((width, width, 1))
+    model = MLP(1, (width, width))
+    apply = jax.jit(model.apply)
 
     def batches(shard, seed, start):
         low, high = np.linspace(-np.pi, np.pi, shard.count + 1)[shard.index :][:2]
@@ -26,11 +27,11 @@ def sine(width: int = 64) -> Workload:
             step += 1
 
     def loss(params, batch, key):
-        error = jnp.mean((model.apply(params, batch["x"]) - batch["y"]) ** 2)
+        error = jnp.mean((apply(params, batch["x"]) - batch["y"]) ** 2)
         return error, {"rmse": jnp.sqrt(error)}
 
     grid = jnp.linspace(-jnp.pi, jnp.pi, 200)[:, None]
-    test_error = jax.jit(lambda params: jnp.abs(model.apply(params, grid) - jnp.sin(grid)).mean())
+    test_error = jax.jit(lambda params: jnp.abs(apply(params, grid) - jnp.sin(grid)).mean())
 
     return Workload(
         init=lambda key: model.init(key, grid[:1]),

@@ -16,7 +16,7 @@ from gossipjax.runtime.config import PeerConfig, load_config, parse_override
 from gossipjax.runtime.display import Screen, peer_table
 from gossipjax.runtime.session import SessionOptions, SessionResult, stop_on_signals, train_peer
 from gossipjax.runtime.swarm import Swarm
-from gossipjax.training.workload import Shard, load_workload
+from gossipjax.training.workload import load_workload
 from gossipjax.types import short
 
 PEER_FILE = "peer.json"
@@ -30,16 +30,11 @@ def run_peer(
     workload_name: str,
     *,
     workload_options: Mapping[str, Any],
-    shard: str,
     folder: Path | None,
     config_file: Path | None,
     settings: Iterable[str],
     join: Iterable[str],
-    until_version: int | None,
-    seed: int,
-    checkpoint_seconds: float,
-    linger_seconds: float,
-    accumulate: int,
+    options: SessionOptions,
 ) -> bool:
     """Train a workload as a peer, showing a table; returns whether it was interrupted.
 
@@ -47,22 +42,13 @@ def run_peer(
     `metrics.jsonl` (a line per round), `checkpoints/`, `state/` (key and address book), and at the
     end `result.json` and `params.msgpack` (flax.serialization).
     """
-    part = Shard.parse(shard)
     workload = load_workload(workload_name, **workload_options)
-    folder = folder or Path("runs") / f"{_file_name(workload_name)}-{part.index}"
+    folder = folder or Path("runs") / f"{_file_name(workload_name)}-{options.shard.index}"
     config = _config(folder, workload_name, config_file, settings, join)
-    options = SessionOptions(
-        shard=part,
-        until_version=until_version,
-        seed=seed,
-        folder=folder / "checkpoints",
-        checkpoint_seconds=checkpoint_seconds,
-        linger_seconds=linger_seconds,
-        accumulate=accumulate,
-    )
+    options = options._replace(folder=folder / "checkpoints")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN_FILE, _describe_run(workload_name, workload_options, config, options))
-    label = f"peer {part.index}"
+    label = str(options.shard.index)
 
     def on_start(swarm: Swarm) -> None:
         write_json(
@@ -70,7 +56,7 @@ def run_peer(
             {"pid": os.getpid(), "peer": swarm.id.hex(), "join": swarm.join_string},
         )
         screen.console.print(
-            f"peer {short(swarm.id)} · seed {seed} · files in {folder}\n"
+            f"peer {short(swarm.id)} · seed {options.seed} · files in {folder}\n"
             f"others join with:  --join {swarm.join_string}",
             soft_wrap=True,
             highlight=False,

@@ -171,8 +171,9 @@ class _Swarm:
         command = [sys.executable, "-m", "gossipjax.peer", "run", WORKLOAD]
         command += ["--shard", f"{peer}/{options.peers}", "--dir", str(folder)]
         command += ["--steps", str(options.steps), "--seed", str(options.seed)]
-        command += ["--checkpoint-seconds", "3", "--linger", str(_LINGER_S), "--with", f"alpha={options.alpha}"]
-        command += ["--with", f"partition_seed={options.seed}"]
+        command += ["--wait", str(self._others_at_start(peer)), "--linger", str(_LINGER_S)]
+        command += ["--checkpoint", "3", "--with", f"decay_steps={options.steps}"]
+        command += ["--with", f"alpha={options.alpha}", "--with", f"partition_seed={options.seed}"]
         for setting in (f"round_steps={ROUND_STEPS}", "listen=tcp://127.0.0.1:0"):
             command += ["--set", setting]
         for contact in range(options.peers):
@@ -188,6 +189,11 @@ class _Swarm:
                 env=_environment(options.peers),
                 start_new_session=True,  # Ctrl-C reaches the parent, which ends them in order
             )
+
+    def _others_at_start(self, peer: int) -> int:
+        """Peers that start together wait for each other; one that comes later for any."""
+        together = self._options.peers - (self._late is not None)
+        return 1 if peer == self._late or self._remarks[peer] else together - 1
 
     def _join_string(self, peer: int) -> str:
         return json.loads((self._folder(peer) / PEER_FILE).read_text(encoding="utf-8"))["join"]
@@ -221,10 +227,10 @@ class _Swarm:
 
     def _play_faults(self) -> None:
         progress = self._version(0) / self._options.steps
-        if self._late is not None and self._late not in self._processes:
-            if progress >= _JOIN_LATE_AT:
-                self._start(self._late)
-                self._remarks[self._late] = "late"
+        is_late_away = self._late is not None and self._late not in self._processes
+        if self._late is not None and is_late_away and progress >= _JOIN_LATE_AT:
+            self._start(self._late)
+            self._remarks[self._late] = "late"
         if self._victim is None:
             return
         remark = self._remarks[self._victim]
@@ -292,17 +298,19 @@ def _baselines(
         return [a.result() for a in alone], central.result(), evaluated, distance
 
 
-def _workload(options: DemoOptions) -> Any:
+def _workload(options: DemoOptions, decay_steps: int) -> Any:
     from gossipjax.training.workload import load_workload
 
-    return load_workload(WORKLOAD, alpha=options.alpha, partition_seed=options.seed)
+    return load_workload(
+        WORKLOAD, alpha=options.alpha, partition_seed=options.seed, decay_steps=decay_steps
+    )
 
 
 def _train_alone(options: DemoOptions, index: int, count: int, steps: int) -> float:
     from gossipjax.training.local import train_alone
     from gossipjax.training.workload import Shard
 
-    workload = _workload(options)
+    workload = _workload(options, decay_steps=steps)
     params = train_alone(workload, Shard(index, count), steps=steps, seed=options.seed)
     return float(workload.evaluate(params)["accuracy"])
 
@@ -316,7 +324,7 @@ def _evaluate_swarm(options: DemoOptions) -> tuple[list[float], float]:
     import jax
     from jax.flatten_util import ravel_pytree
 
-    workload = _workload(options)
+    workload = _workload(options, options.steps)
     template = workload.init(jax.random.key(options.seed))
     accuracies, vectors = [], []
     for peer in range(options.peers):

@@ -6,31 +6,33 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 Record = Mapping[str, Any]
 
+# Eleven columns that fit a screen of 80 characters.
 _COLUMNS = (
     "peer",
-    "neighbors",
+    "peers",
     "round",
     "version",
     "loss",
     "accuracy",
     "in",
     "out",
-    "staleness",
+    "stale",
     "mixed",
     "refused",
 )
-_PLAIN_INTERVAL_S = 5.0
+_PLAIN_INTERVAL_S = 15.0
 
 
 def peer_table(rows: Sequence[tuple[str, Record | None, str]], title: str) -> Table:
     """A row per peer: its label, its newest record (None before the first), a remark."""
-    table = Table(title=title, title_justify="left", expand=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "peer" else "right", no_wrap=True)
     for label, record, remark in rows:
@@ -47,7 +49,7 @@ def _cells(record: Record) -> list[str]:
         str(record["round"]),
         str(record["version"]),
         "" if loss is None else f"{loss:.3f}",
-        "" if accuracy is None else f"{100 * accuracy:.1f} %",
+        "" if accuracy is None else f"{100 * accuracy:.1f}%",
         format_bytes(record["bytes_in"]),
         format_bytes(record["bytes_out"]),
         f"{record['staleness_p50']:.0f}",
@@ -57,12 +59,12 @@ def _cells(record: Record) -> list[str]:
 
 
 def format_bytes(count: float) -> str:
-    """`1536 → 1.5 KiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    """`1_500 → 1.5 kB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 class Screen(AbstractContextManager["Screen"]):

@@ -20,7 +20,8 @@ from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
 from gossipjax.training.workload import Shard, Workload
 from gossipjax.types import Params, PeerId
 
-_LINGER_POLL_S = 0.1
+_POLL_S = 0.1
+_WAIT_MAX_S = 60.0
 
 
 class SessionOptions(NamedTuple):
@@ -33,6 +34,7 @@ class SessionOptions(NamedTuple):
         folder: checkpoints are kept here, and resumed from; None: none.
         checkpoint_seconds: between two checkpoints.
         evaluate_seconds: between two evaluations on the test set.
+        wait_neighbors: begin to train when so many neighbors are connected, or after a minute.
         linger_seconds: how long to keep exchanging at the end, while a peer that this one has met
             has not ended.
         accumulate: micro-batches per step, for a batch that does not fit the accelerator.
@@ -44,6 +46,7 @@ class SessionOptions(NamedTuple):
     folder: Path | None = None
     checkpoint_seconds: float = 30.0
     evaluate_seconds: float = 5.0
+    wait_neighbors: int = 0
     linger_seconds: float = 10.0
     accumulate: int = 1
 
@@ -100,6 +103,7 @@ class _Session:
         self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
         self._steps = 0
         self._met: dict[PeerId, int] = {}  # peers ever connected to, and their last known version
+        self._train_metrics: dict[str, float] = {}
         self._evaluation: dict[str, float] = {}
         self._next_evaluation_s = 0.0
         self._next_checkpoint_s = time.monotonic() + options.checkpoint_seconds
@@ -120,6 +124,7 @@ class _Session:
         params = state.params
         with join(swarm_config, params, version=version, seed=options.shard.index) as swarm:
             on_start(swarm)
+            self._wait_for_neighbors(swarm, stop)
             batches = self._workload.batches(options.shard, options.seed, self._steps)
             while not stop.is_set() and not self._has_ended(swarm):
                 state, report = self._round(state, batches)
@@ -131,7 +136,7 @@ class _Session:
             params = self._linger(swarm, params, stop)
             self._evaluate(params)
             self._save(state._replace(params=params), swarm)
-            record = self._record(swarm, {})
+            record = self._record(swarm)
             on_round(record)
         return SessionResult(params, record, stop.is_set())
 
@@ -174,24 +179,31 @@ class _Session:
     def _after_round(self, swarm: Swarm, params: Params, report: RoundReport) -> dict[str, Any]:
         if time.monotonic() >= self._next_evaluation_s:
             self._evaluate(params)
-        return self._record(swarm, report.metrics)
+        self._train_metrics = report.metrics
+        return self._record(swarm)
 
     def _evaluate(self, params: Params) -> None:
         metrics = self._workload.evaluate(params)
         self._evaluation = {f"test_{name}": float(value) for name, value in metrics.items()}
         self._next_evaluation_s = time.monotonic() + self._options.evaluate_seconds
 
-    def _record(self, swarm: Swarm, train_metrics: dict[str, float]) -> dict[str, Any]:
+    def _record(self, swarm: Swarm) -> dict[str, Any]:
         self._met |= swarm.neighbor_versions
         record = {
             **swarm.describe(),
             "steps": self._steps,
-            **{name: round(value, 6) for name, value in train_metrics.items()},
+            **{name: round(value, 6) for name, value in self._train_metrics.items()},
             **{name: round(value, 6) for name, value in self._evaluation.items()},
         }
         if self._lines is not None:
             self._lines.write(record)
         return record
+
+    def _wait_for_neighbors(self, swarm: Swarm, stop: threading.Event) -> None:
+        deadline_s = time.monotonic() + _WAIT_MAX_S
+        while swarm.neighbors < self._options.wait_neighbors and time.monotonic() < deadline_s:
+            if stop.wait(_POLL_S):
+                break
 
     def _linger(self, swarm: Swarm, params: Params, stop: threading.Event) -> Params:
         """Keep sharing and mixing, without training, until all peers ever met have ended as well.
@@ -205,7 +217,7 @@ class _Session:
             if all(version >= until for version in self._met.values()):
                 break
             params = swarm.mix(params, steps=0, samples=0)
-            stop.wait(_LINGER_POLL_S)
+            stop.wait(_POLL_S)
         return params
 
     def _checkpoint_if_due(self, state: TrainState, swarm: Swarm) -> None:
