@@ -15,6 +15,8 @@ from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong
 
+_DIALS_PER_RETRY = 4
+
 
 class Neighbor:
     """A peer with a live connection."""
@@ -61,6 +63,7 @@ class MembershipMachine:
         self._next_renewal_ns: Nanoseconds = 0
         self._next_dial_ns: Nanoseconds = 0
         self._book = BoundedDict[PeerId, Verified[PeerRecord]](config.book_size)
+        self._signed_by = BoundedDict[bytes, PeerId](config.book_size)  # by signature: verified
         self.neighbors: dict[PeerId, Neighbor] = {}
         for record in book:
             self._learn(record, now_ns=0)
@@ -153,6 +156,8 @@ class MembershipMachine:
         self.neighbors[peer].answers_due -= 1
         effects: Effects = []
         for sealed in message.records:
+            if self._signed_by.get(sealed.signature) in self._book:
+                continue  # this one, or a later one of the same peer
             try:
                 record = open_record(sealed, RunId(self._own.body.run), self._suite, now_s)
             except RemoteProtocolError as error:
@@ -176,7 +181,10 @@ class MembershipMachine:
             effects += self._probe(version, now_ns)
             effects += self._renew(now_ns)
         if now_ns >= self._next_dial_ns:
-            effects += self._dial(self._config.view_size - len(self.neighbors), now_ns)
+            places = self._config.view_size - len(self.neighbors)
+            self._next_dial_ns = now_ns + self._config.retry_max_ns
+            if places > 0:
+                effects += self._dial(places, now_ns)
         return effects
 
     def _probe(self, version: int, now_ns: Nanoseconds) -> Effects:
@@ -188,6 +196,8 @@ class MembershipMachine:
                 effects += part(peer, f"silent for {silence_ns / 1e9:.1f} s")
                 continue
             neighbor.suspected = silence_ns >= self._config.suspect_after_ns
+            if silence_ns < self._config.probe_interval_ns // 2:
+                continue  # it has probed this peer, so it need not be probed
             effects.append(Send(peer, Ping(self._rng.below(limits.INTEGER_MAX), version)))
         alive = self.trusted_neighbors()
         if alive and now_ns >= self._next_gossip_ns:
@@ -246,7 +256,11 @@ class MembershipMachine:
         if known is not None and known.body.sequence >= record.body.sequence:
             return []
         self._book[peer] = record
-        self._next_dial_ns = min(self._next_dial_ns, now_ns)
+        self._signed_by[record.sealed.signature] = peer
+        if len(self.neighbors) < self._config.view_size:
+            # Not at once: records come many at a time, and to choose among them is work.
+            wait_ns = self._config.retry_min_ns // _DIALS_PER_RETRY
+            self._next_dial_ns = min(self._next_dial_ns, now_ns + wait_ns)
         return [Learn(record)]
 
     def _newest_record(self, peer: PeerId, neighbor: Neighbor | None) -> Verified[PeerRecord]:

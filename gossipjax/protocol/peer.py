@@ -102,12 +102,12 @@ class PeerMachine:
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
-        deadlines = (
-            self._membership.next_deadline_ns,
-            self._dissemination.next_deadline_ns,
-            self._catch_up.next_deadline_ns,
-        )
-        return min(deadline for deadline in deadlines if deadline is not None)
+        earliest_ns = self._membership.next_deadline_ns
+        for machine in (self._dissemination, self._catch_up):
+            deadline_ns = machine.next_deadline_ns
+            if deadline_ns is not None and deadline_ns < earliest_ns:
+                earliest_ns = deadline_ns
+        return earliest_ns
 
     @property
     def neighbors(self) -> dict[PeerId, Neighbor]:
@@ -161,7 +161,11 @@ class PeerMachine:
         data: bytes | memoryview | None,
         now_ns: Nanoseconds,
     ) -> Effects:
-        match message:
+        match message:  # most frequent first
+            case Ping():
+                return self._membership.on_ping(sender, message, self._version)
+            case Pong():
+                return self._membership.on_pong(sender, message)
             case Chunk() if data is not None:
                 return self._dissemination.on_chunk(sender, message, data, now_ns)
             case Get():
@@ -172,10 +176,6 @@ class PeerMachine:
                 return self._dissemination.on_missing(sender, message, now_ns)
             case GetOffer():
                 return self._dissemination.offer_newest([sender])
-            case Ping():
-                return self._membership.on_ping(sender, message, self._version)
-            case Pong():
-                return self._membership.on_pong(sender, message)
             case GetPeers():
                 return self._membership.on_get_peers(sender)
             case Peers():

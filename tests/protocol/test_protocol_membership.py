@@ -6,6 +6,7 @@ import pytest
 from protocol_pump import (
     EPOCH_S,
     SECOND,
+    SUITE,
     Member,
     Pump,
     Solo,
@@ -17,6 +18,8 @@ from protocol_pump import (
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Connect, Disconnect, Learn
 from gossipjax.protocol.events import PeerConnected
+from gossipjax.protocol.membership import MembershipMachine
+from gossipjax.protocol.rng import SplitMix64
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.messages import GetPeers, Leave, Peers, Ping, Pong, Sealed
@@ -230,6 +233,17 @@ def test_a_pause_of_this_process_is_not_the_silence_of_others():
     assert hasty.neighbors == {0, 2}
 
 
+def test_a_neighbor_that_has_just_been_heard_is_not_probed():
+    solo = Solo()
+    solo.meet(1)
+    solo.meet(2)
+    solo.now_ns = int(1.5 * SECOND)
+    solo.hear(1, Ping(5, 0))
+    effects = solo.wait(0.5)
+    assert not any(isinstance(message, Ping) for message in solo.sent(1, effects))
+    assert any(isinstance(message, Ping) for message in solo.sent(2, effects))
+
+
 def test_a_keep_alive_that_is_a_little_late_excuses_nobody():
     solo = Solo()
     solo.meet(1)
@@ -418,11 +432,29 @@ def test_records_are_learned_once_and_dialled():
     strangers = (record_of(5), record_of(6, port=0), record_of(0, sequence=9))
     effects = solo.hear(1, Peers(tuple(record.sealed for record in strangers)))
     assert effects == [Learn(record_of(5)), Learn(record_of(6, port=0))]
-    assert [e.address.endpoint for e in solo.wait(0) if isinstance(e, Connect)] == [
+    assert [e.address.endpoint for e in solo.wait(0.125) if isinstance(e, Connect)] == [
         "tcp://127.0.0.1:20005"
     ]
     solo.feed(PeerConnected(record_of(1, sequence=2)))
     assert solo.hear(1, Peers(tuple(record.sealed for record in strangers))) == []
+
+
+def test_a_record_in_the_book_is_not_verified_again():
+    verified = []
+
+    def verify(key: bytes, domain: bytes, message: bytes, signature: bytes) -> bool:
+        verified.append(message)
+        return SUITE.verify(key, domain, message, signature)
+
+    membership = MembershipMachine(
+        ProtocolConfig(), record_of(0), SUITE._replace(verify=verify), SplitMix64(0), (), ()
+    )
+    membership.connected(record_of(1), version=0, now_ns=0)
+    old, new = record_of(5).sealed, record_of(5, sequence=2).sealed
+    for sealed in (old, new, old, new):
+        membership.neighbors[id_of(1)].answers_due = 1
+        membership.on_peers(id_of(1), Peers((sealed,)), EPOCH_S, now_ns=0)
+    assert verified == [old.body, new.body]
 
 
 @pytest.mark.parametrize(
