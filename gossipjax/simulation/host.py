@@ -196,14 +196,13 @@ class SimulatedHost(Participant):
     def on_arrival(self, link: Link, message: AnyMessage, data: bytes | memoryview | None) -> None:
         if self._backlog is not None:
             self._backlog.append((self.on_arrival, (link, message, data)))
-        elif link.is_open:
+        elif link.peer is None:
             super().on_arrival(link, message, data)
+        elif link.is_open:
+            self._feed(Received(link.peer, message, data))
 
     def connected(self, record: Verified[PeerRecord]) -> None:
         self._feed(PeerConnected(record))
-
-    def received(self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None) -> None:
-        self._feed(Received(peer, message, data))
 
     def lost(self, peer: PeerId) -> None:
         self._feed(PeerLost(peer))

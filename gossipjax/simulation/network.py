@@ -64,6 +64,11 @@ class LinkModel(Struct, frozen=True, kw_only=True):
         """Whether it does to messages what TCP never does."""
         return bool(self.loss_ppm or self.duplicate_ppm or self.reorder_ppm)
 
+    @property
+    def is_faulty(self) -> bool:
+        """Whether anything but delay befalls messages."""
+        return self.reset_ppm > 0 or self.is_harsh
+
     def without_resets(self) -> "LinkModel":
         """The same wires, on which no connection breaks."""
         return structs.replace(self, reset_ppm=0)
@@ -173,21 +178,19 @@ class Network:
         size = len(raw) if data is None else len(raw) + len(data)
         self.messages += 1
         self.bytes_sent += size
-        if link.is_doomed or self._is_cut(link) or self._happens(self.model.loss_ppm, message):
+        if link.is_doomed:
             return True
-        link.bulk_queued += bulk
         arrival_ns = self._arrival_ns(link, size, bulk)
-        if self._happens(self.model.reorder_ppm, message):
-            arrival_ns += self._lateness_ns()  # overtaken by what follows
+        if self.cuts or self.model.is_faulty:
+            arrivals_ns = self._befallen(link, message, arrival_ns)
         else:
-            link.free_ns[bulk] = arrival_ns
+            arrivals_ns = (arrival_ns,)
         if self.model.through_codec:
             frames = [memoryview(raw)] if data is None else [memoryview(raw), memoryview(data)]
             message, data = decode_frames(frames)
         checksum = zlib.crc32(raw)
-        self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum)
-        if self._happens(self.model.duplicate_ppm, message):
-            arrival_ns += self._lateness_ns()
+        for arrival_ns in arrivals_ns:
+            link.bulk_queued += bulk
             self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum)
         return True
 
@@ -219,25 +222,27 @@ class Network:
     def _both_ways(self, one: Node, other: Node) -> bool:
         return self.passes(one.index, other.index) and self.passes(other.index, one.index)
 
-    def _is_cut(self, link: Link) -> bool:
-        """Whether a partition or a reset keeps a message from arriving; both end the connection."""
-        if self.cuts and not self.passes(link.owner.index, link.other.owner.index):
+    def _befallen(
+        self, link: Link, message: AnyMessage, arrival_ns: Nanoseconds
+    ) -> tuple[Nanoseconds, ...]:
+        """When a message arrives on a bad network: perhaps never, twice, or after later ones."""
+        model, draws = self.model, self._draws
+        if not self.passes(link.owner.index, link.other.owner.index):
             self._doom(link)
-            return True
-        if self.model.reset_ppm and self._draws.chance(self.model.reset_ppm):
+            return ()
+        if draws.chance(model.reset_ppm):
             self._break(link)
             self._break(link.other)
-            return True
-        return False
-
-    def _happens(self, per_million: int, message: AnyMessage) -> bool:
-        """Whether this befalls a message; a greeting belongs to the handshake and is spared."""
-        return (
-            per_million > 0 and self._draws.chance(per_million) and not isinstance(message, Hello)
-        )
-
-    def _lateness_ns(self) -> Nanoseconds:
-        return self._draws.below(self.model.reorder_ns + 1)
+            return ()
+        if isinstance(message, Hello):  # belongs to the handshake, which works or does not
+            return (arrival_ns,)
+        if draws.chance(model.loss_ppm):
+            return ()
+        if draws.chance(model.reorder_ppm):
+            arrival_ns += draws.below(model.reorder_ns + 1)
+        if draws.chance(model.duplicate_ppm):
+            return (arrival_ns, arrival_ns + draws.below(model.reorder_ns + 1))
+        return (arrival_ns,)
 
     def _doom(self, link: Link) -> None:
         """Nothing passes any more; both ends notice when they have waited long enough."""
@@ -251,21 +256,22 @@ class Network:
         link.is_broken = True
 
     def _arrival_ns(self, link: Link, size: int, bulk: bool) -> Nanoseconds:
-        model = self.model
-        arrival_ns = self.schedule.now_ns + size * SECOND // model.uplink_bytes_per_s
+        """When a message arrives that is sent now: after all that was sent before it."""
+        model, now_ns = self.model, self.schedule.now_ns
+        arrival_ns = now_ns + size * SECOND // model.uplink_bytes_per_s
         if bulk:  # chunks of one peer leave one after the other
-            arrival_ns += max(link.owner.uplink_free_ns - self.schedule.now_ns, 0)
+            arrival_ns += max(link.owner.uplink_free_ns - now_ns, 0)
             link.owner.uplink_free_ns = arrival_ns
-        jitter_ns = self._draws.next_u64() * model.jitter_ns >> 64
-        arrival_ns += link.latency_ns + jitter_ns
+        arrival_ns += link.latency_ns + (self._draws.next_u64() * model.jitter_ns >> 64)
         if arrival_ns <= link.free_ns[bulk]:
-            arrival_ns = link.free_ns[bulk] + 1  # in order
+            arrival_ns = link.free_ns[bulk] + 1
+        link.free_ns[bulk] = arrival_ns
         return arrival_ns
 
     def _arrive(
         self, link: Link, message: AnyMessage, data: bytes | memoryview | None, checksum: int
     ) -> None:
-        if data is not None and link.bulk_queued:
+        if data is not None:
             link.bulk_queued -= 1
         other = link.other
         if other.is_open and not link.is_doomed:
