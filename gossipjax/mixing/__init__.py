@@ -1,6 +1,6 @@
 """How a peer folds its neighbors' payloads into its own parameters. Pure JAX."""
 
-from gossipjax.mixing.averaging import weighted_mean
+from gossipjax.mixing.averaging import convex_mixer, metropolis_weights, weighted_mean
 from gossipjax.mixing.base import (
     GossipAlgorithm,
     Mixer,
@@ -9,12 +9,17 @@ from gossipjax.mixing.base import (
     Transform,
     chain,
 )
+from gossipjax.mixing.clipping import centered_clip, clip_distance
+from gossipjax.mixing.robust import coordinate_median, geometric_median, trimmed_mean
+from gossipjax.mixing.selection import krum, multi_krum, nearest_neighbors
+from gossipjax.mixing.similarity import balance, drop_farthest, ubar
 from gossipjax.mixing.staleness import (
     constant_decay,
     discount_staleness,
     exponential_decay,
     hinge_decay,
     polynomial_decay,
+    weigh_by_age,
 )
 
 __all__ = [
@@ -23,11 +28,25 @@ __all__ = [
     "Mixer",
     "Neighbors",
     "Transform",
+    "balance",
+    "centered_clip",
     "chain",
+    "clip_distance",
     "constant_decay",
+    "convex_mixer",
+    "coordinate_median",
     "discount_staleness",
+    "drop_farthest",
     "exponential_decay",
+    "geometric_median",
     "hinge_decay",
+    "krum",
+    "metropolis_weights",
+    "multi_krum",
+    "nearest_neighbors",
     "polynomial_decay",
+    "trimmed_mean",
+    "ubar",
+    "weigh_by_age",
     "weighted_mean",
 ]

@@ -53,6 +53,15 @@ def input_weights(neighbors: Neighbors) -> jax.Array:
     return normalize(jnp.append(neighbors.self_weight, neighbors.weight))
 
 
+def own_or_mean(neighbors: Neighbors) -> jax.Array:
+    """Convex weights `[1 + K]` for when a rule has too little to go by.
+
+    The own parameters stay as they are; a joiner, whose own are worth nothing, takes the mean.
+    """
+    weights = input_weights(neighbors)
+    return jnp.where(neighbors.self_weight > 0, only_own(weights.shape[0]), weights)
+
+
 def normalize(weights: jax.Array) -> jax.Array:
     """Weights `[1 + K]` scaled to a sum of 1; all on the own parameters when there are none."""
     weights = weights.astype(jnp.float32)
@@ -74,6 +83,53 @@ def convex_sum(params: Params, payload: Payload, shares: jax.Array) -> Params:
     dtypes. What counts 0 may hold anything, NaN included.
     """
     return jax.tree.map(lambda own, stacked: _convex_sum(own, stacked, shares), params, payload)
+
+
+def iterate_shares(
+    step: Callable[[Params, jax.Array], jax.Array],
+    center: Params,
+    shares: jax.Array,
+    params: Params,
+    neighbors: Neighbors,
+    iterations: int,
+) -> tuple[Params, MixInfo]:
+    """Repeat `shares ← step(center, shares)`, `center ← Σ_i shares_i x_i`; the last center.
+
+    The center is a convex combination of the inputs, computed anew from its weights each time, so
+    that rounding does not add up.
+    """
+
+    def body(_: jax.Array, carry: tuple[Params, jax.Array]) -> tuple[Params, jax.Array]:
+        shares = step(*carry).astype(jnp.float32)
+        return convex_sum(params, neighbors.payload, shares), shares
+
+    center, shares = jax.lax.fori_loop(0, iterations, body, (center, shares))
+    return center, info_of(shares)
+
+
+def metropolis_weights(neighbors: Neighbors, degree: jax.Array, degrees: jax.Array) -> Neighbors:
+    """Weights by Metropolis-Hastings, from everybody's number of neighbors.
+
+        w_k = 1 / (1 + max(d, d_k)) for slots that are not empty,   w₀ = 1 - Σ_k w_k
+
+    On an undirected graph these rows make a symmetric, doubly stochastic matrix, so that averaging
+    preserves the mean over the network, which equal weights do not unless all degrees are equal.
+    A peer does not know its neighbors' degrees unless they tell, so this is a step for algorithms
+    whose payload carries the degree; a simulated peer gets the same weights from
+    `gossipjax.topology`. A joiner (`self_weight = 0`) keeps a weight of 0.
+
+    Args:
+        neighbors: whose weights are replaced; empty slots stay empty.
+        degree: d, number of this peer's neighbors: scalar, at least the number of full slots.
+        degrees: d_k of each slot: `[K]`.
+
+    References:
+        Xiao, Boyd 2004, "Fast linear iterations for distributed averaging", section 4.2.
+    """
+    weight = jnp.where(neighbors.weight > 0, 1 / (1 + jnp.maximum(degree, degrees)), 0)
+    weight = weight.astype(jnp.float32)
+    self_weight = jnp.where(neighbors.self_weight > 0, 1 - weight.sum(), 0.0)
+    return neighbors._replace(weight=weight, self_weight=self_weight)
 
 
 def info_of(shares: jax.Array) -> MixInfo:

@@ -11,13 +11,10 @@ import numpy as np
 
 from gossipjax.mixing import Neighbors
 
-SLOTS = 6
+SLOTS = 4
 PEERS = 8
 
-TEMPLATE = {
-    "kernel": np.zeros((3, 2), np.float32),
-    "nested": {"half": np.zeros(4, jnp.bfloat16), "list": [np.zeros((), np.float32)]},
-}
+TEMPLATE = {"kernel": np.zeros((3, 2), np.float32), "nested": [np.zeros((), jnp.bfloat16)]}
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 
 

@@ -1,20 +1,40 @@
 """The table of everything that mixes. A new mixer or algorithm is one new line here."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from gossipjax.algorithms import gossip
 from gossipjax.mixing import (
     GossipAlgorithm,
     Mixer,
+    Neighbors,
+    Transform,
+    balance,
+    centered_clip,
     chain,
+    clip_distance,
     constant_decay,
+    coordinate_median,
     discount_staleness,
+    drop_farthest,
     exponential_decay,
+    geometric_median,
     hinge_decay,
+    krum,
+    metropolis_weights,
+    multi_krum,
+    nearest_neighbors,
     polynomial_decay,
+    trimmed_mean,
+    ubar,
+    weigh_by_age,
     weighted_mean,
 )
+from gossipjax.mixing.staleness import Decay
 
 
 class MixerCase(NamedTuple):
@@ -22,9 +42,9 @@ class MixerCase(NamedTuple):
 
     Attributes:
         name: shown by pytest.
-        make: builds it; it gets K = 6 slots.
+        make: builds it; it gets K = 4 slots.
         mean: with symmetric weights it preserves the mean over the network.
-        faults: this many of the 6 slots may hold anything, NaN included, and the result stays
+        faults: this many of the 4 slots may hold anything, NaN included, and the result stays
             finite and near the others.
         hull: with at most `faults` faulty slots, each coordinate of the result lies between the
             least and the greatest value of the honest inputs. "far" promises it for payloads
@@ -45,7 +65,7 @@ class AlgorithmCase(NamedTuple):
 
     Attributes:
         name: shown by pytest.
-        make: builds it; it gets K = 6 slots.
+        make: builds it; it gets K = 4 slots.
         mean: with symmetric weights it preserves the mean over the network.
         ordered: a slot is bound to one neighbor, so slots must not be permuted.
     """
@@ -56,14 +76,56 @@ class AlgorithmCase(NamedTuple):
     ordered: bool = False
 
 
+def _discounted(decay: Decay) -> Mixer:
+    return chain(discount_staleness(decay), weighted_mean())
+
+
+def _reweighed(reweigh: Callable[[Neighbors], Neighbors]) -> Mixer:
+    transform = Transform(lambda params: (), lambda state, params, heard: (reweigh(heard), state))
+    return chain(transform, weighted_mean())
+
+
+def _equal_degrees(neighbors: Neighbors) -> Neighbors:
+    return metropolis_weights(neighbors, jnp.float32(4), jnp.full_like(neighbors.weight, 2))
+
+
+def _by_age(neighbors: Neighbors, limit: float = jnp.inf) -> Neighbors:
+    return weigh_by_age(neighbors, jnp.float32(9), 9 - neighbors.staleness, limit=limit)
+
+
+def _size(params: Any, probe: Any) -> jax.Array:
+    return sum(
+        (jnp.square(leaf - probe).sum(dtype=jnp.float32) for leaf in jax.tree.leaves(params)),
+        jnp.float32(0),
+    )
+
+
 MIXERS = (
     MixerCase("weighted_mean", weighted_mean, mean=True),
-    MixerCase("constant", lambda: chain(discount_staleness(constant_decay()), weighted_mean())),
-    MixerCase("polynomial", lambda: chain(discount_staleness(polynomial_decay()), weighted_mean())),
+    MixerCase("metropolis", lambda: _reweighed(_equal_degrees), mean=True),
+    MixerCase("constant", lambda: _discounted(constant_decay()), mean=True),
+    MixerCase("polynomial", lambda: _discounted(polynomial_decay()), mean=True),
+    MixerCase("exponential", lambda: _discounted(exponential_decay()), mean=True),
+    MixerCase("hinge", lambda: _discounted(hinge_decay()), mean=True),
+    MixerCase("age", lambda: _reweighed(_by_age), mean=True),
+    MixerCase("limited", lambda: _reweighed(partial(_by_age, limit=4.0)), mean=True),
     MixerCase(
-        "exponential", lambda: chain(discount_staleness(exponential_decay()), weighted_mean())
+        "clip", lambda: chain(clip_distance(0.5), weighted_mean()), True, 4, moves_at_most=0.5
     ),
-    MixerCase("hinge", lambda: chain(discount_staleness(hinge_decay()), weighted_mean())),
+    MixerCase("clip_rank", lambda: chain(clip_distance(byzantine=1), weighted_mean()), faults=1),
+    MixerCase(
+        "clip_trim", lambda: chain(clip_distance(0.5), trimmed_mean(1)), faults=4, moves_at_most=0.5
+    ),
+    MixerCase("centered_clip", lambda: centered_clip(1.0), faults=4, moves_at_most=3.0),
+    MixerCase("median", coordinate_median, faults=2, hull="always"),
+    MixerCase("trimmed_mean", lambda: trimmed_mean(1), faults=1, hull="always"),
+    MixerCase("geometric_median", geometric_median, faults=1),
+    MixerCase("krum", lambda: krum(1), faults=1, hull="far"),
+    MixerCase("multi_krum", lambda: multi_krum(1, 2), faults=1, hull="far"),
+    MixerCase("nnm", lambda: nearest_neighbors(trimmed_mean(1), byzantine=1), faults=1, hull="far"),
+    MixerCase("drop", lambda: chain(drop_farthest(1), weighted_mean()), faults=1, hull="far"),
+    MixerCase("balance", lambda: chain(balance(tolerance=3.0), weighted_mean()), False, 4, "far"),
+    MixerCase("ubar", lambda: chain(ubar(_size, 0.0), weighted_mean()), faults=2, hull="far"),
 )
 
-ALGORITHMS = (AlgorithmCase("gossip", lambda: gossip(weighted_mean()), mean=True),)
+ALGORITHMS = (AlgorithmCase("gossip", gossip, mean=True),)

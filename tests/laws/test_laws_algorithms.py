@@ -89,10 +89,10 @@ def test_vmap_equals_loop(case: AlgorithmCase):
     it = compiled(case)
     params = random_tree(2, PEERS)
     states = it.start(params)
-    together = it.round(states, params, KEYS, reach=3)
+    together = it.round(states, params, KEYS, reach=2)
 
     shared = [it.share(pick(states, p), pick(params, p), KEYS[p]) for p in range(PEERS)]
-    indices, weight = circle(3)
+    indices, weight = circle(2)
     for peer in (0, PEERS - 1):
         heard = [shared[other][0] for other in indices[peer]]
         payloads = stack(heard)
@@ -106,8 +106,8 @@ def test_vmap_equals_loop(case: AlgorithmCase):
 @every(where=lambda case: not case.ordered)
 def test_order_of_slots_does_not_matter(case: AlgorithmCase):
     it = compiled(case)
-    state, params, neighbors = one_peer(case, 3, filled=[True, False, True, True, True, False])
-    order = np.array([3, 5, 0, 2, 1, 4])
+    state, params, neighbors = one_peer(case, 3, filled=[True, False, True, True])
+    order = np.array([3, 0, 2, 1])
     per_slot = pick(neighbors._replace(self_weight=()), order)
     permuted = per_slot._replace(self_weight=neighbors.self_weight)
     mixed, _, info = it.mix(state, params, neighbors)
@@ -122,7 +122,7 @@ def test_consensus_is_a_fixed_point(case: AlgorithmCase):
     params = stack([random_tree(4)] * PEERS)
     mixed, states = params, it.start(params)
     for _ in range(3):
-        mixed, states, _ = it.round(states, mixed, KEYS, reach=3)
+        mixed, states, _ = it.round(states, mixed, KEYS, reach=2)
     assert_close(mixed, params)
 
 
@@ -130,7 +130,7 @@ def test_consensus_is_a_fixed_point(case: AlgorithmCase):
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 3e38])
 def test_empty_slots_never_matter(case: AlgorithmCase, garbage: float):
     it = compiled(case)
-    filled = np.array([False, True, True, False, True, False])
+    filled = np.array([False, True, True, False])
     state, params, clean = one_peer(case, 5, filled)
     dirty = fill_slots(clean, ~filled, garbage)
     assert_same(it.mix(state, params, dirty), it.mix(state, params, clean))
@@ -148,7 +148,7 @@ def test_nothing_arrived_changes_nothing(case: AlgorithmCase):
 @every()
 def test_weights_are_convex(case: AlgorithmCase):
     it = compiled(case)
-    filled = np.array([False, True, True, False, True, True])
+    filled = np.array([False, True, True, True])
     _, _, info = it.mix(*one_peer(case, 7, filled))
     weights = np.append(info.weight, info.self_weight)
     assert weights.min() >= 0
@@ -203,6 +203,6 @@ def test_converges_on_quadratics(case: AlgorithmCase):
         params = jax.tree.map(
             lambda x, c, rate=rate: (x - rate * (x - c)).astype(x.dtype), params, targets
         )
-        params, states, _ = it.round(states, params, KEYS, reach=3)
+        params, states, _ = it.round(states, params, KEYS, reach=2)
     goal = mean_over_peers(targets)["kernel"]
     np.testing.assert_allclose(params["kernel"], np.stack([goal] * PEERS), atol=0.1)

@@ -61,20 +61,21 @@ def compiled(case: MixerCase) -> Compiled:
 
 
 @every()
-def test_jit_equals_eager(case: MixerCase):
-    it = compiled(case)
-    params, neighbors = jax.tree.map(
-        jnp.asarray, (random_tree(1), make_neighbors(random_tree(2, SLOTS), 3))
-    )
-    eager = it.mixer.mix(it.state, params, neighbors)
-    assert_close(it.mix(it.state, params, neighbors), eager)
+def test_jit_equals_eager_and_parameters_may_be_one_scalar(case: MixerCase):
+    mixer = compiled(case).mixer
+    others = np.linspace(0, 1, SLOTS, dtype=np.float32)
+    own, neighbors = jax.tree.map(jnp.asarray, (np.float32(0.45), make_neighbors(others)))
+    eager = mixer.mix(mixer.init(own), own, neighbors)
+    assert_close(jax.jit(mixer.mix)(mixer.init(own), own, neighbors), eager)
+    assert eager[0].shape == ()
+    assert 0 <= float(eager[0]) <= 1
 
 
 @every()
 def test_vmap_equals_loop(case: MixerCase):
     it = compiled(case)
     params = random_tree(4, PEERS)
-    neighbors = hear(params, reach=3)
+    neighbors = hear(params, reach=2)
     together = it.mix_all(it.states, params, neighbors)
     for peer in (0, PEERS - 1):
         alone = it.mix(*pick((it.states, params, neighbors), peer))
@@ -185,19 +186,10 @@ def test_forms_are_kept(case: MixerCase):
 
 
 @every()
-def test_parameters_may_be_one_scalar(case: MixerCase):
-    mixer = compiled(case).mixer
-    own, others = np.float32(0.5), np.linspace(0, 1, SLOTS, dtype=np.float32)
-    mixed, _, _ = jax.jit(mixer.mix)(mixer.init(own), own, make_neighbors(others))
-    assert mixed.shape == ()
-    assert 0 <= float(mixed) <= 1
-
-
-@every()
 def test_mixing_brings_peers_together(case: MixerCase):
     it = compiled(case)
     params = random_tree(10, PEERS)
-    mixed, _, _ = it.mix_all(it.states, params, hear(params, reach=3))
+    mixed, _, _ = it.mix_all(it.states, params, hear(params, reach=2))
     assert _spread(mixed) < 0.9 * _spread(params)
 
 
@@ -218,7 +210,9 @@ def test_mean_over_the_network_is_preserved(case: MixerCase):
 )
 def test_far_faults_do_no_harm(case, seed, faulty, garbage):
     mixed, honest = _attacked(case, seed, faulty[: case.faults], garbage)
-    _assert_in_hull(mixed, honest, slack=0 if case.hull else 1.0)
+    assert all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(mixed))
+    if case.moves_at_most is None:
+        _assert_in_hull(mixed, honest, slack=0 if case.hull else 1)
 
 
 @every(where=lambda case: case.hull == "always")

@@ -1,0 +1,68 @@
+"""Distances between whole pytrees: the global L2 norm, in float32 (float64 for float64 leaves).
+
+What is not finite is infinitely far from everything, and so is an empty slot: rules that go by
+distance leave both out without looking at them again.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gossipjax.mixing.base import Neighbors
+from gossipjax.types import Params, Payload
+
+
+def squared_distances(point: Params, payload: Payload) -> jax.Array:
+    """`‖y_k - point‖²` for payloads `[K, …]`: `[K]`, infinite where something is not finite."""
+    squares = [
+        _sum_of_squares(_wide(stacked) - _wide(own))
+        for own, stacked in zip(jax.tree.leaves(point), jax.tree.leaves(payload), strict=True)
+    ]
+    return _nan_is_far(sum(squares, jnp.zeros((), jnp.float32)))
+
+
+def distances_to_slots(point: Params, neighbors: Neighbors) -> jax.Array:
+    """`‖y_k - point‖`: `[K]`, infinite at empty slots."""
+    squared = squared_distances(point, neighbors.payload)
+    return jnp.where(neighbors.weight > 0, jnp.sqrt(squared), jnp.inf)
+
+
+def distances_to_inputs(point: Params, params: Params, neighbors: Neighbors) -> jax.Array:
+    """Distance of each input, the own parameters first, to a point: `[1 + K]`."""
+    own = squared_distances(point, jax.tree.map(lambda leaf: leaf[None], params))
+    slots = distances_to_slots(point, neighbors)
+    return jnp.concatenate([jnp.sqrt(own), slots])
+
+
+def pairwise_squared_distances(params: Params, payload: Payload) -> jax.Array:
+    """Squared distances between all inputs, the own parameters first: `[1 + K, 1 + K]`.
+
+    Differences are taken before squares, not `a² + b² - 2ab`, which is cheaper on accelerators but
+    useless once peers have come close to each other.
+    """
+    total = jnp.zeros((), jnp.float32)
+    for own, stacked in zip(jax.tree.leaves(params), jax.tree.leaves(payload), strict=True):
+        inputs = jnp.concatenate([_wide(own)[None], _wide(stacked)])
+        count = inputs.shape[0]
+        rows = [
+            jnp.pad(_sum_of_squares(inputs[row:] - inputs[row]), (row, 0)) for row in range(count)
+        ]
+        total += jnp.stack(rows)
+    return _nan_is_far(total + total.T)
+
+
+def norm(params: Params) -> jax.Array:
+    """`‖x‖` over the whole pytree."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return jnp.sqrt(squared_distances(zeros, jax.tree.map(lambda leaf: leaf[None], params)))[0]
+
+
+def _sum_of_squares(stacked: jax.Array) -> jax.Array:
+    return jnp.square(stacked).sum(axis=tuple(range(1, stacked.ndim)))
+
+
+def _wide(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def _nan_is_far(squared: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(squared), jnp.inf, squared)
