@@ -83,8 +83,8 @@ def committee_size(
         safety: bound on a forged verdict, in (0, 1).
         liveness: bound on a vote without result, in (0, 1); votes can be repeated, so it may be
             far above `safety`.
-        peers: number of peers of equal weight, at most one seat each; none for weights of many
-            units.
+        peers: number of peers (or units of weight), at most one seat each; none when they are
+            many more than seats.
 
     Raises:
         ValueError: an argument out of its range.
@@ -113,14 +113,16 @@ def verdict_failure(
     return Failure(adversary.at_least(committee.threshold), honest.fewer_than(committee.threshold))
 
 
-def agreement_failure(honest_share: float, committee: Committee) -> Failure:
+def agreement_failure(
+    honest_share: float, committee: Committee, *, peers: int | None = None
+) -> Failure:
     """Chances when a committee must *agree*: never two contradicting certificates.
 
     Two certificates need `2T` votes of `g + 2b`, since only the adversary votes twice: safety is
     `P[g + 2b >= 2T]`, liveness `P[g < T]` (Gilad et al. 2017, section 7.5). Committees of ours
     judge, they do not agree on a value, and need an order of magnitude fewer seats.
     """
-    honest, adversary = _seats(honest_share, committee.size, None)
+    honest, adversary = _seats(honest_share, committee.size, peers)
     threshold = committee.threshold
     conflict = adversary.at_least(threshold)
     enough_honest = honest.at_least(2 * threshold)

@@ -153,13 +153,21 @@ def test_the_committee_of_algorand_fails_with_the_chance_that_its_paper_states()
     assert safety + liveness <= 5e-9
 
 
-def test_agreement_chances_by_simulation():
+@pytest.mark.parametrize("peers", [None, 100])
+def test_agreement_chances_by_simulation(peers):
     entry, draws = Committee(60, 38), 200_000
     source = np.random.default_rng(7)
-    honest, adversary = source.poisson(48.0, draws), source.poisson(12.0, draws)
-    conflicts = np.count_nonzero(honest + 2 * adversary >= 2 * entry.threshold)
-    chance = agreement_failure(0.8, entry).safety
-    assert abs(conflicts - draws * chance) <= 3 * math.sqrt(draws * chance * (1 - chance))
+    if peers is None:
+        honest, adversary = source.poisson(48.0, draws), source.poisson(12.0, draws)
+    else:
+        honest, adversary = source.binomial(80, 0.6, draws), source.binomial(20, 0.6, draws)
+    failure = agreement_failure(0.8, entry, peers=peers)
+    for seen, chance in (
+        (honest + 2 * adversary >= 2 * entry.threshold, failure.safety),
+        (honest < entry.threshold, failure.liveness),
+    ):
+        error = math.sqrt(draws * chance * (1 - chance))
+        assert abs(np.count_nonzero(seen) - draws * chance) <= 3 * error
 
 
 def test_small_swarms_vote_as_a_whole():
