@@ -79,6 +79,27 @@ def test_an_offered_update_is_pulled_with_credit_then_inspected_and_delivered():
     assert solo.inspected(LARGE_UPDATE) == []
 
 
+def test_an_offer_that_comes_again_meanwhile_is_not_pulled_twice():
+    solo = Solo()
+    solo.meet(1)
+    update = update_of(1, 1)
+    assert gets(solo, solo.hear(1, offer_of(update))) == [(0, 1)]
+    assert solo.hear(1, offer_of(update)) == []
+    solo.hear(1, *chunk_of(update, 0))
+    assert solo.hear(1, offer_of(update)) == []
+    assert solo.inspected(update) == [Deliver(update.header, False)]
+
+
+def test_the_next_update_of_an_author_is_pulled_when_the_last_one_is_inspected():
+    solo = Solo()
+    solo.meet(1)
+    first, second = update_of(1, 1), update_of(1, 2)
+    solo.hear(1, offer_of(first))
+    solo.hear(1, *chunk_of(first, 0))
+    assert solo.hear(1, offer_of(second)) == []
+    assert gets(solo, solo.inspected(first)) == [(0, 1)]
+
+
 def test_chunks_may_come_in_any_order():
     solo = puller()
     effects = solo.hear(1, offer_of(LARGE_UPDATE))
@@ -333,6 +354,12 @@ def test_a_transfer_of_a_lost_peer_makes_place_for_another():
     assert gets_of(solo.lose(1)) == {2}
     assert gets_of(solo.lose(2)) == {3}
     assert solo.lose(3) == []
+    # An offer that waits goes with its author, too.
+    for number in (1, 2, 3):
+        solo.meet(number)
+        solo.hear(number, offer_of(update_of(number, 2, manifest=LARGE)))
+    assert solo.lose(2) == []
+    assert gets_of(solo.lose(1)) == {3}
 
 
 def gets_of(effects: Effects) -> set[int]:
@@ -357,13 +384,15 @@ def test_a_missing_update_ends_the_transfer_and_the_next_offer_is_taken():
     assert solo.hear(1, Missing(newer.header.body.root)) == []
 
 
-def test_the_same_update_pulled_again_forgives_the_late_chunks_of_the_first_time():
+def test_the_same_update_pulled_again_forgives_the_late_chunks_of_the_earlier_times():
     solo = puller()
+    for _ in range(3):
+        assert gets(solo, solo.hear(1, offer_of(LARGE_UPDATE))) == [(0, 8)]
+        solo.hear(1, Missing(LARGE_UPDATE.header.body.root))
     solo.hear(1, offer_of(LARGE_UPDATE))
-    solo.hear(1, Missing(LARGE_UPDATE.header.body.root))
-    assert gets(solo, solo.hear(1, offer_of(LARGE_UPDATE))) == [(0, 8)]
-    for index in [*range(8), *range(8)]:
+    for index in [*range(8)] * 4:
         assert refusals(solo.hear(1, *chunk_of(LARGE_UPDATE, index))) == []
+    assert refusals(solo.hear(1, *chunk_of(LARGE_UPDATE, 0))) == ["unsolicited"]
 
 
 def test_an_update_inspected_after_its_author_has_left_still_counts():

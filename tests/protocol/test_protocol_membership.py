@@ -244,6 +244,18 @@ def test_a_neighbor_that_has_just_been_heard_is_not_probed():
     assert any(isinstance(message, Ping) for message in solo.sent(2, effects))
 
 
+def test_a_silent_neighbor_is_given_as_long_after_a_pause_as_it_had_before():
+    solo = Solo()
+    solo.meet(1)
+    for _ in range(5):
+        solo.wait(2)
+    assert solo.wait(40) != []  # 12 s of silence, and 38 s in which nobody listened
+    assert solo.machine.neighbors.keys() == {id_of(1)}
+    solo.wait(2)
+    assert solo.machine.neighbors.keys() == {id_of(1)}
+    assert Disconnect(id_of(1), "silent for 16.0 s") in solo.wait(2)
+
+
 def test_a_keep_alive_that_is_a_little_late_excuses_nobody():
     solo = Solo()
     solo.meet(1)
