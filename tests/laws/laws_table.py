@@ -45,7 +45,7 @@ class MixerCase(NamedTuple):
         make: builds it; it gets K = 4 slots.
         mean: with symmetric weights it preserves the mean over the network.
         faults: this many of the 4 slots may hold anything, NaN included, and the result stays
-            finite and near the others.
+            finite and no farther from the honest inputs than twice their distance from each other.
         hull: with at most `faults` faulty slots, each coordinate of the result lies between the
             least and the greatest value of the honest inputs. "far" promises it for payloads
             that are far off, "always" for any.
