@@ -10,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -48,6 +49,9 @@ from gossipjax.wire.envelope import (
 )
 from gossipjax.wire.messages import PeerRecord, UpdateHeader
 from gossipjax.wire.tensors import Manifest, check_values, pack, unpack
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _logger = logging.getLogger("gossipjax")
 
@@ -221,7 +225,7 @@ class Host:
             finally:
                 for task in self._tasks:
                     task.cancel()
-                await self._links.transport.stop()
+                self._links.transport.stop()
         finally:
             with self._lock:
                 self._loop = None
@@ -378,9 +382,7 @@ class Host:
             )
 
         try:
-            sequence = self._store.next_sequence()
-            loop = asyncio.get_running_loop()
-            update = await loop.run_in_executor(self._workers, work, sequence)
+            update = await self._in_worker(work, self._store.next_sequence())
             self._feed(Published(update))
         except RemoteProtocolError as error:
             _logger.warning("own parameters not shared, every peer would refuse them: %s", error)
@@ -400,8 +402,7 @@ class Host:
 
         refusal = None
         try:
-            loop = asyncio.get_running_loop()
-            self._approved[author, header.root] = await loop.run_in_executor(self._workers, work)
+            self._approved[author, header.root] = await self._in_worker(work)
         except RemoteProtocolError as error:
             _logger.info("peer %s: %s", short(author), error)
             refusal = error.reason
@@ -421,6 +422,14 @@ class Host:
             # Bounded: peers that come and go cannot fill the memory.
             if len(self._inbox) > self._config.protocol.view_size:
                 del self._inbox[next(a.author for a in self._inbox.values() if not a.adopt)]
+
+    async def _in_worker(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            future = loop.run_in_executor(self._workers, partial(work, *args, **kwargs))
+        except RuntimeError:  # the program is ending without `close`: no threads any more
+            raise asyncio.CancelledError from None
+        return await future
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

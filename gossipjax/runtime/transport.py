@@ -162,15 +162,15 @@ class Transport:
             group.create_task(self._gate.watch(self._monitor))
             group.create_task(self._read_router())
 
-    async def stop(self) -> None:
-        """Close everything, after `serve` has ended."""
+    def stop(self) -> None:
+        """Close everything, after `serve` has ended; waits until what was just sent has left."""
         for link in list(self._dialled):
             self.close(link)
         self._router.disable_monitor()
         self._monitor.close(linger=0)
         self._router.close(linger=_LINGER_MS)
         self._zap.close(linger=0)
-        await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+        self._context.term()
 
     async def dial(self, address: Address, hello: Callable[[bool], Hello]) -> Link:
         """Open a link and greet on both connections; `Link.settled` tells when it is answered.

@@ -3,9 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import zmq
 from zmq.utils import z85
@@ -17,7 +17,7 @@ from gossipjax.protocol.events import Event, PeerConnected, Received
 from gossipjax.runtime.config import load_config
 from gossipjax.runtime.links import Links
 from gossipjax.runtime.metrics import Metrics
-from gossipjax.types import PeerId
+from gossipjax.types import PeerId, RunId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, peer_id, record_author, run_id, seal_record
 from gossipjax.wire.messages import AnyMessage, PeerRecord
@@ -31,10 +31,12 @@ def new_identity() -> Identity:
     return identity_from_root(generate_root())
 
 
-def make_record(identity: Identity, endpoint: str = "tcp://127.0.0.1:9") -> Verified[PeerRecord]:
+def make_record(
+    identity: Identity, endpoint: str = "tcp://127.0.0.1:9", run: RunId = RUN
+) -> Verified[PeerRecord]:
     public = identity.public
     record = PeerRecord(
-        run=RUN,
+        run=run,
         sign_key=public.sign,
         vrf_key=public.vrf,
         transport_key=public.transport,
@@ -46,15 +48,36 @@ def make_record(identity: Identity, endpoint: str = "tcp://127.0.0.1:9") -> Veri
 
 
 class Listener:
-    """The connections of a peer that only notes what happens."""
+    """The connections of a peer that only notes what happens; open within `async with`."""
 
-    def __init__(self, identity: Identity, **settings: Any):
-        self.identity = identity
-        self.id = peer_id(RUN, identity.public.sign, identity.public.vrf)
+    def __init__(self, identity: Identity | None = None, run: RunId = RUN, **settings: Any):
+        self.identity = identity or new_identity()
+        self.run = run
+        public = self.identity.public
+        self.id = peer_id(run, public.sign, public.vrf)
         self.metrics = Metrics()
         self.events: list[Event] = []
-        self.config = load_config({"listen": "tcp://127.0.0.1:0", **settings})
-        self.links = Links(identity, self.config, self.metrics, RUN, SUITE, self.events.append)
+        config = load_config({"listen": "tcp://127.0.0.1:0", **settings})
+        self.links = Links(
+            self.identity, config, self.metrics, run, SUITE, lambda event: self.events.append(event)
+        )
+
+    async def __aenter__(self) -> Self:
+        transport = self.links.transport
+        try:
+            transport.listen()
+        except BaseException:
+            transport.stop()
+            raise
+        self.record = make_record(self.identity, transport.endpoint, self.run)
+        self.links.introduce(self.record)
+        self._serving = asyncio.create_task(transport.serve())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._serving.cancel()
+        await asyncio.wait({self._serving})
+        self.links.transport.stop()
 
     @property
     def address(self) -> Address:
@@ -71,24 +94,6 @@ class Listener:
 
     def tell(self, peer: PeerId, message: AnyMessage, data: bytes | None = None) -> None:
         self.links.send(Send(peer, message, data))
-
-
-@asynccontextmanager
-async def listening(identity: Identity | None = None, **settings: Any) -> AsyncIterator[Listener]:
-    """A peer's connections, open within the block."""
-    listener = Listener(identity or new_identity(), **settings)
-    transport = listener.links.transport
-    try:
-        transport.listen()
-        listener.links.introduce(make_record(listener.identity, transport.endpoint))
-        serving = asyncio.create_task(transport.serve())
-        try:
-            yield listener
-        finally:
-            serving.cancel()
-            await asyncio.wait({serving})
-    finally:
-        await transport.stop()
 
 
 async def until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:

@@ -16,7 +16,6 @@ import msgspec
 import pytest
 from runtime_peers import (
     Listener,
-    listening,
     make_record,
     new_identity,
     receives,
@@ -55,7 +54,7 @@ async def meet(a: Listener, b: Listener) -> None:
 
 async def still_works(listener: Listener) -> None:
     """An honest newcomer connects and is heard and answered."""
-    async with listening() as honest:
+    async with Listener() as honest:
         await meet(honest, listener)
         honest.tell(listener.id, Ping(7, 7))
         await until(lambda: Ping(7, 7) in listener.messages)
@@ -71,7 +70,7 @@ def greeting(identity: Identity, *, bulk: bool = False, **changes: Any) -> bytes
 
 @in_loop
 async def test_two_peers_greet_and_talk_in_both_directions():
-    async with listening() as a, listening() as b:
+    async with Listener() as a, Listener() as b:
         await meet(a, b)
         assert (a.peers(), b.peers()) == ([b.id], [a.id])
         chunk = Chunk(bytes(32), 0, ())
@@ -92,7 +91,7 @@ async def test_two_peers_greet_and_talk_in_both_directions():
 async def test_a_stranger_without_the_right_keys_gets_nothing_delivered():
     friend = new_identity()
     allow = [new_identity().public.transport.hex(), friend.public.transport.hex()]
-    async with listening(allow=allow) as peer:
+    async with Listener(allow=allow) as peer:
         endpoint, key = peer.address
         outsider = new_identity()
         hello = greeting(outsider)
@@ -112,13 +111,13 @@ async def test_a_stranger_without_the_right_keys_gets_nothing_delivered():
                 assert not dealer.poll(0)
         assert peer.events == []
         assert peer.metrics.snapshot().updates_refused == {"signature": 1}
-        async with listening(friend) as honest:
+        async with Listener(friend) as honest:
             await meet(honest, peer)
 
 
 @in_loop
 async def test_a_link_needs_a_greeting_that_holds():
-    async with listening() as peer:
+    async with Listener() as peer:
         endpoint, key = peer.address
         other = new_identity()
         expired = Sealed(make_record(other).sealed.body, bytes(64))
@@ -142,7 +141,7 @@ async def test_a_link_needs_a_greeting_that_holds():
 
 @in_loop
 async def test_bytes_before_a_greeting_are_dropped_unread():
-    async with listening() as peer:
+    async with Listener() as peer:
         with stranger(*peer.address) as dealer:
             dealer.send(encode(Ping(1, 1)))
             dealer.send(b"")
@@ -156,7 +155,7 @@ async def test_bytes_before_a_greeting_are_dropped_unread():
 
 @in_loop
 async def test_malformed_frames_are_charged_to_who_sent_them():
-    async with listening() as peer:
+    async with Listener() as peer:
         other = new_identity()
         endpoint, key = peer.address
         with (
@@ -187,7 +186,7 @@ async def test_malformed_frames_are_charged_to_who_sent_them():
 
 @in_loop
 async def test_an_oversized_frame_ends_the_connection():
-    async with listening() as peer:
+    async with Listener() as peer:
         other = new_identity()
         with stranger(*peer.address, other.transport_secret) as dealer:
             dealer.send(encode(Ping(1, 1)))
@@ -201,7 +200,7 @@ async def test_an_oversized_frame_ends_the_connection():
 
 @in_loop
 async def test_a_routing_id_is_no_identity():
-    async with listening() as peer:
+    async with Listener() as peer:
         endpoint, key = peer.address
         alice, mallory = new_identity(), new_identity()
         with (
@@ -232,7 +231,7 @@ async def test_a_routing_id_is_no_identity():
 
 @in_loop
 async def test_silent_connections_do_not_keep_anybody_out():
-    async with listening(connections_max=8) as peer:
+    async with Listener(connections_max=8) as peer:
         host, port = peer.address.endpoint.removeprefix("tcp://").split(":")
         silent = [socket.create_connection((host, int(port)), 5) for _ in range(200)]
         try:
@@ -247,8 +246,8 @@ async def test_silent_connections_do_not_keep_anybody_out():
 @in_loop
 async def test_connections_are_bounded_and_places_become_free(monkeypatch):
     monkeypatch.setattr(gossipjax.runtime.gate, "_SETTLED_S", 0.3)
-    async with listening(connections_max=4) as peer:
-        async with listening() as a, listening() as b, listening(**QUICK) as late:
+    async with Listener(connections_max=4) as peer:
+        async with Listener() as a, Listener() as b, Listener(**QUICK) as late:
             await meet(a, peer)
             await meet(b, peer)
             await asyncio.sleep(0.4)  # both count as settled now
@@ -273,7 +272,7 @@ with contextlib.ExitStack() as stack:
 
 @in_loop
 async def test_a_flood_does_not_stop_the_clock():
-    async with listening() as peer:
+    async with Listener() as peer:
         endpoint, key = peer.address
         flood = subprocess.Popen(
             [sys.executable, "-c", FLOOD, endpoint, key.hex()],
@@ -297,11 +296,11 @@ async def test_a_flood_does_not_stop_the_clock():
 
 @in_loop
 async def test_a_restarted_peer_replaces_its_old_connections():
-    async with listening() as peer:
+    async with Listener() as peer:
         identity = new_identity()
-        async with listening(identity) as first:
+        async with Listener(identity) as first:
             await meet(first, peer)
-            async with listening(identity) as second:  # the old one is still open
+            async with Listener(identity) as second:  # the old one is still open
                 await meet(second, peer)
                 assert [type(event) for event in peer.events] == [
                     PeerConnected,
@@ -320,7 +319,7 @@ async def test_a_restarted_peer_replaces_its_old_connections():
 
 @in_loop
 async def test_both_sides_dial_at_the_same_time():
-    async with listening() as a, listening() as b:
+    async with Listener() as a, Listener() as b:
         await asyncio.gather(a.links.dial(b.address), b.links.dial(a.address))
         await until(lambda: len(a.peers()) == 2 and len(b.peers()) == 2)
         for number in range(10):
@@ -332,7 +331,7 @@ async def test_both_sides_dial_at_the_same_time():
 
 @in_loop
 async def test_one_peer_is_dialled_once_at_a_time():
-    async with listening() as a, listening() as b:
+    async with Listener() as a, Listener() as b:
         localhost = Address(b.address.endpoint.replace("127.0.0.1", "localhost"), b.address[1])
         await asyncio.gather(a.links.dial(b.address), a.links.dial(localhost))
         await until(a.peers)
@@ -342,7 +341,7 @@ async def test_one_peer_is_dialled_once_at_a_time():
 
 @in_loop
 async def test_half_a_link_is_none_and_is_given_up():
-    async with listening(**QUICK) as peer:
+    async with Listener(**QUICK) as peer:
         other = new_identity()
         for bulk in (False, True):
             with stranger(*peer.address, other.transport_secret) as half:
@@ -361,7 +360,7 @@ async def test_half_a_link_is_none_and_is_given_up():
 
 @in_loop
 async def test_nobody_there(caplog):
-    async with listening(**QUICK) as peer:
+    async with Listener(**QUICK) as peer:
         key = new_identity().public.transport
         for endpoint in (
             "tcp://127.0.0.1:1",
@@ -378,7 +377,7 @@ async def test_nobody_there(caplog):
 
 @in_loop
 async def test_who_does_not_read_costs_a_bounded_number_of_messages():
-    async with listening() as peer:
+    async with Listener() as peer:
         other = new_identity()
         endpoint, key = peer.address
         with (
@@ -408,7 +407,7 @@ async def test_ipv6():
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("no IPv6 on this machine")
-    async with listening(listen="tcp://[::1]:0") as a, listening() as b:
+    async with Listener(listen="tcp://[::1]:0") as a, Listener() as b:
         assert a.address.endpoint.startswith("tcp://[::1]:")
         await meet(b, a)
         await meet(a, b)
@@ -417,9 +416,9 @@ async def test_ipv6():
 def test_an_address_in_use_is_named():
     @in_loop
     async def occupy():
-        async with listening() as peer:
+        async with Listener() as peer:
             with pytest.raises(LocalProtocolError, match="cannot listen on tcp://127"):
-                async with listening(listen=peer.address.endpoint):
+                async with Listener(listen=peer.address.endpoint):
                     pass
 
     occupy()
@@ -428,7 +427,7 @@ def test_an_address_in_use_is_named():
 def test_stopping_leaves_nothing_behind():
     @in_loop
     async def live_and_die():
-        async with listening() as a, listening() as b:
+        async with Listener() as a, Listener() as b:
             await meet(a, b)
             a.tell(b.id, Ping(1, 1))
 
