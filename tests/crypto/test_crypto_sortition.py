@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import json
 import math
 import random
 from fractions import Fraction
@@ -13,6 +14,7 @@ from scipy import stats
 from gossipjax.crypto import sortition
 from gossipjax.crypto.sortition import MAX_WEIGHT, seats, uniform
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "sortition.json"
 RANGE = 1 << 512
 GRID = [
     (weight, numerator, denominator)
@@ -164,6 +166,15 @@ def test_uniform_is_the_documented_hash():
     text = b"gossipjax/v1/sortition\0" + b"\0\0\0\x04beta" + b"\0\0\0\x07context"
     digest = hashlib.sha512(text).digest()
     assert uniform(b"beta", b"context") == int.from_bytes(digest, "big")
+
+
+def test_the_vectors_of_the_specification():
+    for example in json.loads(VECTORS.read_text(encoding="utf-8"))["examples"]:
+        u = uniform(bytes.fromhex(example["beta"]), bytes.fromhex(example["context"]))
+        assert u == int(example["u"], 16)
+        for weight, numerator, denominator, expected in example["seats"]:
+            assert seats(u, weight, numerator, denominator) == expected
+            assert oracle(u, distribution(weight, numerator, denominator)) == expected
 
 
 def test_uniform_depends_on_every_part_and_on_where_it_ends():
