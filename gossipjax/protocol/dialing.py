@@ -1,6 +1,7 @@
 """When to dial whom: one attempt at a time per peer, with growing waits between failures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.config import ProtocolConfig
@@ -8,6 +9,27 @@ from gossipjax.protocol.effects import Connect
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds
 from gossipjax.wire.address import Address
+
+
+class Dialable(Protocol):
+    """Where a peer may be reached: a `PeerRecord`, or a `Place`."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Endpoints."""
+        ...
+
+    @property
+    def transport_key(self) -> bytes:
+        """The key that must answer there."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where a peer may be reached of which no record is known."""
+
+    addresses: tuple[str, ...]
+    transport_key: bytes
 
 
 class _Plan:
@@ -35,7 +57,7 @@ class Dialer:
         self._plans = BoundedDict[bytes, _Plan](2 * config.book_size)
 
     def dial(
-        self, candidates: Mapping[bytes, Sequence[Address]], places: int, now_ns: Nanoseconds
+        self, candidates: Mapping[bytes, Dialable], places: int, now_ns: Nanoseconds
     ) -> list[Connect]:
         """Dial random candidates that are due, so that at most `places` attempts are under way."""
         self._settle(candidates, now_ns)
@@ -82,10 +104,11 @@ class Dialer:
                 plan.next_ns = now_ns + self._rng.jittered(plan.wait_ns)
                 plan.wait_ns = min(2 * plan.wait_ns, self._config.retry_max_ns)
 
-    def _start(self, key: bytes, addresses: Sequence[Address], now_ns: Nanoseconds) -> Address:
+    def _start(self, key: bytes, candidate: Dialable, now_ns: Nanoseconds) -> Address:
         plan = self._plans.get(key) or _Plan(self._config.retry_min_ns)
         self._plans[key] = plan
         plan.pending = True
         plan.next_ns = now_ns + self._config.connect_timeout_ns
         plan.attempts += 1
-        return addresses[(plan.attempts - 1) % len(addresses)]
+        endpoint = candidate.addresses[(plan.attempts - 1) % len(candidate.addresses)]
+        return Address(endpoint, candidate.transport_key)

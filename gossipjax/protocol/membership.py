@@ -6,7 +6,7 @@ from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.dialing import Dialer
+from gossipjax.protocol.dialing import Dialable, Dialer, Place
 from gossipjax.protocol.effects import Disconnect, Effects, Learn, Refuse, Send
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId, RunId
@@ -15,7 +15,7 @@ from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong
 
-_DIALS_PER_RETRY = 4
+_DIALS_PER_RETRY = 2
 
 
 class Neighbor:
@@ -223,8 +223,8 @@ class MembershipMachine:
         self._next_dial_ns = self._dialer.next_ns(candidates, now_ns)
         return [*dialled]
 
-    def _candidates(self, now_ns: Nanoseconds) -> dict[bytes, list[Address]]:
-        """Addresses of peers that are not connected: of the book, and of the bootstrap.
+    def _candidates(self, now_ns: Nanoseconds) -> dict[bytes, Dialable]:
+        """Where those are who are not connected: of the book, and of the bootstrap.
 
         The bootstrap is not left out when there are neighbors: these may be attackers all, who tell
         of nobody else.
@@ -232,19 +232,24 @@ class MembershipMachine:
         A peer of the bootstrap is in the book, too, as soon as others tell of it. It is not dialled
         as both: not at the same address at once, nor while an attempt at its key is under way.
         """
-        connected = {n.record.body.transport_key for n in self.neighbors.values()}
-        connected.add(self._own.body.transport_key)
-        candidates: dict[bytes, list[Address]] = {}
-        for peer, record in self._book.items():
-            key = record.body.transport_key
-            if peer in self.neighbors or key in connected or self._dialer.is_dialling(key, now_ns):
-                continue
-            if record.body.addresses:
-                candidates[peer] = [Address(endpoint, key) for endpoint in record.body.addresses]
-        known = {address for addresses in candidates.values() for address in addresses}
-        for address in self._bootstrap:
-            if address.transport_key not in connected and address not in known:
-                candidates.setdefault(address.transport_key, []).append(address)
+        taken = {neighbor.record.body.transport_key for neighbor in self.neighbors.values()}
+        taken.add(self._own.body.transport_key)
+        missing = [a for a in self._bootstrap if a.transport_key not in taken]
+        taken.update(
+            a.transport_key for a in missing if self._dialer.is_dialling(a.transport_key, now_ns)
+        )
+        candidates: dict[bytes, Dialable] = {
+            peer: record.body
+            for peer, record in self._book.items()
+            if record.body.addresses
+            and record.body.transport_key not in taken
+            and peer not in self.neighbors
+        }
+        for endpoint, key in missing:
+            places = candidates.values()
+            if not any(p.transport_key == key and endpoint in p.addresses for p in places):
+                others = candidates.get(key, Place((), key)).addresses
+                candidates[key] = Place((*others, endpoint), key)
         return candidates
 
     def _learn(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:

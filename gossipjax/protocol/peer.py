@@ -228,8 +228,9 @@ class PeerMachine:
 
     def _tick(self, now_ns: Nanoseconds) -> Effects:
         pause_ns = self._membership.own_pause_ns(now_ns)
-        self._membership.excuse(pause_ns, now_ns)
-        self._dissemination.excuse(pause_ns, now_ns)
+        if pause_ns:
+            self._membership.excuse(pause_ns, now_ns)
+            self._dissemination.excuse(pause_ns, now_ns)
         effects = self._membership.tick(self._version, now_ns)
         for effect in list(effects):
             if isinstance(effect, Disconnect):

@@ -1,17 +1,17 @@
 import itertools
 
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.dialing import Dialer
+from gossipjax.protocol.dialing import Dialer, Place
 from gossipjax.protocol.rng import SplitMix64
-from gossipjax.wire.address import Address
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 
 CONFIG = ProtocolConfig()
 HERE, THERE = bytes([1]) * 32, bytes([2]) * 32
-ADDRESSES = [Address(f"tcp://127.0.0.1:{port}", HERE) for port in (1, 2, 3)]
-OTHER = [Address("tcp://127.0.0.1:9", THERE)]
+ENDPOINTS = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://127.0.0.1:3")
+ADDRESSES = Place(ENDPOINTS, HERE)
+OTHER = Place(("tcp://127.0.0.1:9",), THERE)
 
 
 def waits_of(dialer: Dialer, seconds: int) -> list[tuple[float, str]]:
@@ -38,7 +38,7 @@ def test_waits_double_up_to_the_longest():
 
 def test_a_peer_with_several_addresses_is_dialled_at_one_at_a_time():
     endpoints = [endpoint for _, endpoint in waits_of(Dialer(CONFIG, SplitMix64(3)), 60)]
-    assert endpoints[:4] == [ADDRESSES[i % 3].endpoint for i in range(4)]
+    assert endpoints[:4] == [ENDPOINTS[i % 3] for i in range(4)]
 
 
 def test_no_more_attempts_than_places():

@@ -444,7 +444,7 @@ def test_records_are_learned_once_and_dialled():
     strangers = (record_of(5), record_of(6, port=0), record_of(0, sequence=9))
     effects = solo.hear(1, Peers(tuple(record.sealed for record in strangers)))
     assert effects == [Learn(record_of(5)), Learn(record_of(6, port=0))]
-    assert [e.address.endpoint for e in solo.wait(0.125) if isinstance(e, Connect)] == [
+    assert [e.address.endpoint for e in solo.wait(0.25) if isinstance(e, Connect)] == [
         "tcp://127.0.0.1:20005"
     ]
     solo.feed(PeerConnected(record_of(1, sequence=2)))
