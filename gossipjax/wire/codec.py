@@ -78,7 +78,7 @@ def _strict(decoder: "msgspec.msgpack.Decoder[T]", data: bytes | memoryview) -> 
         )
     try:
         value = decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError("malformed", str(error)) from None
     if _encoder.encode(value) != data:
         raise RemoteProtocolError("malformed", "not the shortest encoding of its value")

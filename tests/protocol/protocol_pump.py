@@ -76,6 +76,7 @@ def record_of(
     sequence: int = 1,
     expires_s: int = EPOCH_S + 10**6,
     run: bytes | None = None,
+    transport_key: bytes | None = None,
 ) -> Verified[PeerRecord]:
     """The signed record of a fixed identity; port 0 for a peer that cannot be dialled."""
     public = identity_of(number).public
@@ -84,7 +85,7 @@ def record_of(
         run=run or run_id("test", manifest.digest),
         sign_key=public.sign,
         vrf_key=public.vrf,
-        transport_key=public.transport,
+        transport_key=transport_key or public.transport,
         addresses=(f"tcp://127.0.0.1:{port}",) if port else (),
         sequence=sequence,
         expires_s=expires_s,

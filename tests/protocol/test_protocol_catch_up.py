@@ -138,6 +138,17 @@ def test_a_joiner_waits_for_versions_before_it_decides():
     assert solo.machine.has_caught_up
 
 
+def test_a_neighbor_that_has_fallen_silent_is_not_asked():
+    solo = joiner()
+    solo.meet(1)
+    solo.hear(1, Ping(1, 500))
+    asked = []
+    for _ in range(9):
+        asked.append(GetOffer() in solo.sent(1, solo.wait(1)))
+    assert asked == [True] * 5 + [False] * 4
+    assert not solo.machine.has_caught_up
+
+
 def test_an_update_sealed_before_adoption_is_not_offered_after_it():
     solo = joiner()
     solo.meet(1)

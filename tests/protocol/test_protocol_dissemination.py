@@ -26,6 +26,7 @@ from gossipjax.wire.messages import (
     Chunk,
     Get,
     GetOffer,
+    Leave,
     Missing,
     Offer,
     Ping,
@@ -360,6 +361,25 @@ def test_a_transfer_of_a_lost_peer_makes_place_for_another():
         solo.hear(number, offer_of(update_of(number, 2, manifest=LARGE)))
     assert solo.lose(2) == []
     assert gets_of(solo.lose(1)) == {3}
+
+
+def test_the_offer_of_a_peer_that_leaves_is_forgotten():
+    solo = puller(ProtocolConfig(downloads_max=1), peers=2)
+    solo.hear(1, offer_of(LARGE_UPDATE))
+    solo.hear(2, offer_of(update_of(2, 1, manifest=LARGE)))
+    solo.hear(2, Leave("stopping"))
+    assert gets_of(solo.hear(1, Missing(LARGE_UPDATE.header.body.root))) == set()
+
+
+def test_the_offer_of_a_peer_that_falls_silent_is_forgotten():
+    solo = puller(ProtocolConfig(downloads_max=1), peers=2)
+    solo.hear(1, offer_of(LARGE_UPDATE))
+    solo.hear(2, offer_of(update_of(2, 1, manifest=LARGE)))
+    for index in range(8):
+        solo.hear(1, *chunk_of(LARGE_UPDATE, index))
+        solo.wait(2)
+    assert solo.machine.neighbors.keys() == {id_of(1, LARGE)}
+    assert gets_of(solo.hear(1, Missing(LARGE_UPDATE.header.body.root))) == set()
 
 
 def gets_of(effects: Effects) -> set[int]:

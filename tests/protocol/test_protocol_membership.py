@@ -114,6 +114,13 @@ def test_a_peer_never_dials_itself():
     assert solo.machine.has_caught_up
 
 
+def test_a_stranger_that_claims_the_own_transport_key_is_never_dialled():
+    own_key = record_of(0).body.transport_key
+    solo = Solo(book=[record_of(5, transport_key=own_key), record_of(6)])
+    dialled = [e.address for e in solo.first_effects + solo.wait(60) if isinstance(e, Connect)]
+    assert {address.endpoint for address in dialled} == {"tcp://127.0.0.1:20006"}
+
+
 def test_a_second_process_with_the_same_key_is_turned_away():
     solo = Solo()
     assert solo.meet(0) == [Disconnect(id_of(0), "this is the peer itself")]

@@ -1,7 +1,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gossipjax.wire.limits import CHUNKS_MAX, PROOF_HASHES_MAX
@@ -94,6 +94,7 @@ def test_no_altered_byte_verifies(place: tuple[int, int], data: st.DataObject):
 
 
 @given(places, st.integers(-2, 80))
+@example((1, 0), -1)
 def test_no_other_index_verifies(place: tuple[int, int], other: int):
     count, index = place
     leaves = leaves_of(count)
