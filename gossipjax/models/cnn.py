@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from gossipjax.models.initializers import scaled_normal
+
 
 class CNN(nn.Module):
     """3×3 convolutions of stride 2, then one dense layer: images → float32 logits.
@@ -34,6 +36,9 @@ class CNN(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         hidden = inputs
         for channels in self.channels:
-            hidden = nn.relu(nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(hidden))
-        hidden = hidden.reshape(len(hidden), -1)
-        return nn.Dense(self.outputs, dtype=self.dtype)(hidden).astype(jnp.float32)
+            convolution = nn.Conv(
+                channels, (3, 3), strides=2, dtype=self.dtype, kernel_init=scaled_normal
+            )
+            hidden = nn.relu(convolution(hidden))
+        output = nn.Dense(self.outputs, dtype=self.dtype, kernel_init=scaled_normal)
+        return output(hidden.reshape(len(hidden), -1)).astype(jnp.float32)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from gossipjax.models.initializers import scaled_normal
+
 
 class MLP(nn.Module):
     """Dense layers with ReLU between them: `[batch, ...]` → float32 logits `[batch, outputs]`.
@@ -31,5 +33,8 @@ class MLP(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         hidden = inputs.reshape(len(inputs), -1)
         for width in self.widths:
-            hidden = nn.relu(nn.Dense(width, dtype=self.dtype)(hidden))
-        return nn.Dense(self.outputs, dtype=self.dtype)(hidden).astype(jnp.float32)
+            hidden = nn.relu(self._dense(width)(hidden))
+        return self._dense(self.outputs)(hidden).astype(jnp.float32)
+
+    def _dense(self, width: int) -> nn.Dense:
+        return nn.Dense(width, dtype=self.dtype, kernel_init=scaled_normal)

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from gossipjax.models.initializers import scaled_normal
+
 _BASE_PERIOD = 10_000.0
 _MLP_FACTOR = 4
 
@@ -70,7 +72,13 @@ class _Layer(nn.Module):
         width = hidden.shape[-1]
 
         def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, use_bias=False, dtype=self.dtype, name=name)
+            return nn.Dense(
+                features,
+                use_bias=False,
+                dtype=self.dtype,
+                kernel_init=scaled_normal,
+                name=name,
+            )
 
         normed = nn.RMSNorm(dtype=self.dtype, name="attention_norm")(hidden)
         projected = dense(3 * width, "query_key_value")(normed)
