@@ -214,7 +214,6 @@ def test_random_graphs_are_as_random_as_they_say():
         (lambda: topology.erdos_renyi(500, 0.001, seed=0), "a probability above ln N / N = 0.0124"),
         (lambda: topology.small_world(10, 3, 0.1, seed=0), "degree must be even"),
         (lambda: topology.small_world(10, 4, 1.1, seed=0), "rewiring must be a probability"),
-        (lambda: topology.small_world(1000, 2, 1, seed=0), "no connected small world"),
         (lambda: topology.from_edges(4, [(0, 1), (2, 3)]), "is not connected"),
         (lambda: topology.from_edges(2, []), "is not connected"),
         (lambda: topology.from_edges(3, [(0, 3)]), "edges must join peers 0 to 2, got 0, 3"),
@@ -224,6 +223,19 @@ def test_random_graphs_are_as_random_as_they_say():
 )
 def test_wrong_arguments_are_refused(make: Callable[[], Topology], text: str):
     with pytest.raises(ValueError, match=text):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: topology.random_regular(10, 3, seed=0), "regular graph of degree 3 .* a higher"),
+        (lambda: topology.small_world(10, 2, 1, seed=0), "small world .* less rewiring"),
+    ],
+)
+def test_attempts_end(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Topology], text: str):
+    monkeypatch.setattr("gossipjax.topology.static.ATTEMPTS", 0)
+    with pytest.raises(ValueError, match=f"no connected {text}"):
         make()
 
 
