@@ -128,7 +128,7 @@ def chunk_size(size: int, index: int) -> int:
 
 
 def seal_update(
-    payload: bytes | bytearray,
+    payload: bytes | bytearray | memoryview,
     *,
     run: RunId,
     sequence: int,

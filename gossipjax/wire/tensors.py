@@ -85,7 +85,7 @@ def manifest_of(arrays: Mapping[str, tuple[Sequence[int], str]]) -> Manifest:
     return manifest
 
 
-def pack(manifest: Manifest, arrays: Sequence[np.ndarray]) -> bytearray:
+def pack(manifest: Manifest, arrays: Sequence[np.ndarray]) -> memoryview:
     """Concatenate the arrays' little-endian bytes in the manifest's order.
 
     Raises:
@@ -93,7 +93,7 @@ def pack(manifest: Manifest, arrays: Sequence[np.ndarray]) -> bytearray:
     """
     if len(arrays) != len(manifest.tensors):
         raise ValueError(f"manifest has {len(manifest.tensors)} tensors, got {len(arrays)}")
-    packed = bytearray(manifest.nbytes)
+    packed = np.empty(manifest.nbytes, np.uint8)  # bytearray would write zeros first
     offset = 0
     for spec, array in zip(manifest.tensors, arrays, strict=True):
         if array.shape != spec.shape or array.dtype.name != spec.dtype:
@@ -104,7 +104,7 @@ def pack(manifest: Manifest, arrays: Sequence[np.ndarray]) -> bytearray:
         target = np.frombuffer(packed, numpy_dtype(spec.dtype), spec.size, offset)
         target.reshape(spec.shape)[...] = array
         offset += spec.nbytes
-    return packed
+    return packed.data
 
 
 def unpack(manifest: Manifest, packed: bytes | bytearray | memoryview) -> list[np.ndarray]:
@@ -128,7 +128,7 @@ def unpack(manifest: Manifest, packed: bytes | bytearray | memoryview) -> list[n
 def check_values(manifest: Manifest, arrays: Sequence[np.ndarray], norm_max: float) -> float:
     """Refuse what no honest peer sends; returns the Euclidean norm over all floating tensors.
 
-    Sums of squares are accumulated in float64: in float32 they overflow to infinity.
+    The norm has the precision of float32 and the range of float64.
 
     Raises:
         RemoteProtocolError: (`malformed`) a byte of a bool that is neither 0 nor 1; (`nonfinite`) a
@@ -151,12 +151,18 @@ def check_values(manifest: Manifest, arrays: Sequence[np.ndarray], norm_max: flo
 
 
 def _sum_of_squares(flat: np.ndarray) -> float:
-    # In blocks that stay in the cache; the sum is finite exactly when every element is, because
-    # float64 cannot overflow on squares of float32 and a float64 overflow deserves refusal too.
+    # In blocks that stay in the cache, in float32 as far as that goes: 20 times faster. Where it
+    # overflows, float64 tells large from infinite. A float64 overflow deserves refusal too.
     total = 0.0
     block = 1 << 16
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, flat.size, block):
-            values = flat[start : start + block].astype(np.float64)
-            total += float(values @ values)
+            values = flat[start : start + block]
+            if values.itemsize < 4:
+                values = values.astype(np.float32)
+            squares = float(values @ values)
+            if not math.isfinite(squares):
+                values = values.astype(np.float64)
+                squares = float(values @ values)
+            total += squares
     return total
