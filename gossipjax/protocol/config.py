@@ -19,9 +19,9 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for any fanout ≥ 1; traffic per round is `fanout` payloads whatever the size of the network."""
 
     view_size: Positive = 16
-    """Neighbors below which others are dialled; up to twice as many are accepted. Keep-alive
-    traffic is proportional to it; the graph of views stays connected under churn with high
-    probability from about log(n) + 5 on."""
+    """Neighbors of a peer on average: it dials others while it has less than half as many, others
+    dial it, and up to twice as many are accepted. Keep-alive traffic is proportional to it; the
+    graph of views stays connected under churn with high probability from about log(n) + 5 on."""
 
     renew_interval_ns: Positive = 60 * _SECOND
     """About so often a full view exchanges one neighbor for somebody else, so that newcomers find

@@ -16,6 +16,7 @@ from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong
 
 _DIALS_PER_RETRY = 2
+_RECORDS_PER_PLACE = 4  # in the book; with fewer, every new neighbor is asked for more
 
 
 class Neighbor:
@@ -32,7 +33,7 @@ class Neighbor:
 
 
 class MembershipMachine:
-    """Keeps `view_size` neighbors, up to twice as many when others dial, and a book of the rest.
+    """Keeps about `view_size` neighbors, twice as many at most, and a book of the rest.
 
     Accepts: connections made and lost, `Ping`, `Pong`, `GetPeers`, `Peers`, `Leave`, deadlines.
     Emits: `Connect`, `Disconnect`, `Learn`, `Refuse`, and the answers.
@@ -55,6 +56,7 @@ class MembershipMachine:
         self._suite = suite
         self._rng = rng
         self._dialer = Dialer(config, rng)
+        self._dial_below = (config.view_size + 1) // 2
         self._bootstrap = tuple(
             address for address in bootstrap if address.transport_key != own.body.transport_key
         )
@@ -103,9 +105,12 @@ class MembershipMachine:
         if known is not None and known.record.body.sequence >= record.body.sequence:
             self.heard(peer, now_ns)  # both have dialled, or it has reconnected
             return effects
-        self.neighbors[peer] = Neighbor(record, now_ns)
-        ping = Ping(self._rng.below(limits.INTEGER_MAX), version)
-        return [*effects, Send(peer, ping), self._ask_for_peers(peer)]
+        self.neighbors[peer] = neighbor = Neighbor(record, now_ns)
+        neighbor.answers_due = 1  # also unasked: one that has no room tells of others
+        effects.append(Send(peer, Ping(self._rng.below(limits.INTEGER_MAX), version)))
+        if len(self._book) < _RECORDS_PER_PLACE * self._config.view_size:
+            effects.append(Send(peer, GetPeers()))
+        return effects
 
     def lost(self, peer: PeerId, now_ns: Nanoseconds, wait_ns: Nanoseconds | None = None) -> None:
         """A neighbor is gone; dial it again after `wait_ns`, by default soon."""
@@ -181,7 +186,7 @@ class MembershipMachine:
             effects += self._probe(version, now_ns)
             effects += self._renew(now_ns)
         if now_ns >= self._next_dial_ns:
-            places = self._config.view_size - len(self.neighbors)
+            places = self._dial_below - len(self.neighbors)
             self._next_dial_ns = now_ns + self._config.retry_max_ns
             if places > 0:
                 effects += self._dial(places, now_ns)
@@ -211,7 +216,7 @@ class MembershipMachine:
             return []
         self._next_renewal_ns = now_ns + self._rng.jittered(self._config.renew_interval_ns)
         if len(self.neighbors) <= self._config.view_size:
-            return self._dial(self._config.view_size + 1 - len(self.neighbors), now_ns)
+            return self._dial(1, now_ns)
         peer = self._rng.sample(list(self.neighbors), 1)[0]
         self.lost(peer, now_ns, self._config.retry_max_ns)
         return part(peer, "making room for another neighbor")
@@ -262,7 +267,7 @@ class MembershipMachine:
             return []
         self._book[peer] = record
         self._signed_by[record.sealed.signature] = peer
-        if len(self.neighbors) < self._config.view_size:
+        if len(self.neighbors) < self._dial_below:
             # Not at once: records come many at a time, and to choose among them is work.
             wait_ns = self._config.retry_min_ns // _DIALS_PER_RETRY
             self._next_dial_ns = min(self._next_dial_ns, now_ns + wait_ns)
