@@ -26,7 +26,8 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     Attributes:
         peers: honest peers.
         seed: of every random choice.
-        protocol: parameters of every machine.
+        protocol: parameters of every machine. The default book is smaller than that of a real peer:
+            ten thousand books of a thousand records would be most of the memory.
         model: what the wires are like.
         round_ns: between two shares of a peer.
         payload_floats: size of the one tensor that is shared.
@@ -38,7 +39,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
 
     peers: int
     seed: int
-    protocol: ProtocolConfig = ProtocolConfig()
+    protocol: ProtocolConfig = ProtocolConfig(book_size=256)
     model: LinkModel = LinkModel()
     round_ns: Nanoseconds = 10 * SECOND
     payload_floats: int = 8
