@@ -4,11 +4,10 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,24 +30,25 @@ from gossipjax.protocol.effects import (
 )
 from gossipjax.protocol.events import DeadlinePassed, Event, Inspected, Published, Stopping
 from gossipjax.protocol.peer import PeerMachine
+from gossipjax.runtime.address import advertised_endpoint
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.links import Links
+from gossipjax.runtime.mailbox import Arrival, Mailbox, Outgoing
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.runtime.store import Store, open_identity
+from gossipjax.runtime.work import inspect, seal
 from gossipjax.types import PeerId, RunId, short
-from gossipjax.wire.address import Address, format_join, parse_endpoint, parse_join
+from gossipjax.wire.address import Address, format_join, parse_join
 from gossipjax.wire.envelope import (
-    SealedUpdate,
     Verified,
     open_record,
     peer_id,
     record_author,
     run_id,
     seal_record,
-    seal_update,
 )
 from gossipjax.wire.messages import PeerRecord, UpdateHeader
-from gossipjax.wire.tensors import Manifest, check_values, pack, unpack
+from gossipjax.wire.tensors import Manifest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,24 +58,6 @@ _logger = logging.getLogger("gossipjax")
 _RECORD_LIFE_S = 30 * 24 * 3600
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
-
-
-class Outgoing(NamedTuple):
-    """A payload to be sealed and offered: a function that gives its arrays, and its claims."""
-
-    arrays: Callable[[], list[np.ndarray]]
-    version: int
-    samples: int
-
-
-class Arrival(NamedTuple):
-    """An update that has passed every check."""
-
-    author: PeerId
-    arrays: list[np.ndarray]
-    version: int
-    samples: int
-    adopt: bool
 
 
 class Status(NamedTuple):
@@ -95,6 +77,11 @@ class Host:
 
     Public methods are for the training thread; none but `start` and `stop` waits for the network.
     A process that was forked off has no network thread: `is_here` tells.
+
+    Attributes:
+        id: of the peer.
+        join_string: where others reach it; empty before `start`.
+        mailbox: takes what is published, holds what has arrived.
 
     Args:
         config: settings.
@@ -123,10 +110,8 @@ class Host:
         self.id: PeerId = peer_id(self._run, self._identity.public.sign, self._identity.public.vrf)
         self.join_string = ""
         self._process = os.getpid()
-        self._lock = threading.Lock()  # of the next five
-        self._inbox: dict[PeerId, Arrival] = {}
-        self._outbox: Outgoing | None = None
-        self._sealing = False
+        self.mailbox = Mailbox(config.protocol.view_size)
+        self._lock = threading.Lock()  # of the next two
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested: asyncio.Event | None = None
         self._status = Status({}, False)
@@ -156,30 +141,15 @@ class Host:
 
     def publish(self, outgoing: Outgoing) -> None:
         """Seal and offer a payload in the background; one that still waits is replaced."""
-        if not self.is_here:
-            return
         with self._lock:
             if self._loop is not None:
-                self._outbox = outgoing
+                self.mailbox.put(outgoing)
                 self._loop.call_soon_threadsafe(self._seal_next)
 
     @property
     def is_here(self) -> bool:
         """Whether this is the process that started it, not one forked off."""
         return self._process == os.getpid()
-
-    @property
-    def is_sealing(self) -> bool:
-        """Whether an earlier payload is still being sealed, so that another would only wait."""
-        with self._lock:
-            return self._sealing or self._outbox is not None
-
-    def take(self, count: int) -> list[Arrival]:
-        """Up to `count` arrivals, newest per author, oldest arrival first; never waits."""
-        with self._lock:
-            adopted = [a.author for a in self._inbox.values() if a.adopt]
-            authors = adopted or list(self._inbox)
-            return [self._inbox.pop(author) for author in authors[:count]]
 
     @property
     def status(self) -> Status:
@@ -229,7 +199,6 @@ class Host:
         finally:
             with self._lock:
                 self._loop = None
-                self._outbox = None
             if self._timer is not None:
                 self._timer.cancel()
             self._workers.shutdown(wait=False, cancel_futures=True)
@@ -359,69 +328,53 @@ class Host:
     # ---- heavy work, off the event loop ------------------------------------------------------
 
     def _seal_next(self) -> None:
-        with self._lock:
-            if self._sealing or self._outbox is None:
-                return
-            outgoing, self._outbox = self._outbox, None
-            self._sealing = True
-        self._spawn(self._seal(outgoing))
+        outgoing = self.mailbox.next_outgoing()
+        if outgoing is not None:
+            self._spawn(self._seal(outgoing))
 
     async def _seal(self, outgoing: Outgoing) -> None:
-        def work(sequence: int) -> SealedUpdate:
-            arrays = outgoing.arrays()
-            check_values(self._manifest, arrays, self._config.norm_max)
-            return seal_update(
-                pack(self._manifest, arrays),
+        try:
+            update = await self._in_worker(
+                seal,
+                outgoing,
+                self._store.next_sequence(),
+                manifest=self._manifest,
+                norm_max=self._config.norm_max,
                 run=self._run,
-                sequence=sequence,
-                version=outgoing.version,
-                samples=outgoing.samples,
-                manifest_digest=self._manifest.digest,
                 identity=self._identity,
                 suite=self._suite,
             )
-
-        try:
-            update = await self._in_worker(work, self._store.next_sequence())
             self._feed(Published(update))
         except RemoteProtocolError as error:
             _logger.warning("own parameters not shared, every peer would refuse them: %s", error)
         finally:
-            with self._lock:
-                self._sealing = False
+            self.mailbox.sealed()
             self._seal_next()
 
     async def _inspect(self, effect: Inspect) -> None:
         header: UpdateHeader = effect.header.body
         author = PeerId(header.author)
-
-        def work() -> list[np.ndarray]:
-            arrays = unpack(self._manifest, _joined(effect.chunks, header.size))
-            check_values(self._manifest, arrays, self._config.norm_max)
-            return arrays
-
         refusal = None
         try:
-            self._approved[author, header.root] = await self._in_worker(work)
+            self._approved[author, header.root] = await self._in_worker(
+                inspect, effect.chunks, self._manifest, self._config.norm_max
+            )
         except RemoteProtocolError as error:
             _logger.info("peer %s: %s", short(author), error)
             refusal = error.reason
+        except Exception:  # out of memory: nothing that the author did, and nothing to deliver
+            _logger.exception("inspecting an update of peer %s", short(author))
         self._feed(Inspected(author, header.root, refusal))
         self._approved.pop((author, header.root), None)
 
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header.body
         author = PeerId(header.author)
-        arrays = self._approved.pop((author, header.root))
-        arrival = Arrival(author, arrays, header.version, header.samples, effect.adopt)
-        with self._lock:
-            waiting = self._inbox.pop(author, None)
-            if waiting is not None and waiting.adopt:
-                arrival = arrival._replace(adopt=True)
-            self._inbox[author] = arrival
-            # Bounded: peers that come and go cannot fill the memory.
-            if len(self._inbox) > self._config.protocol.view_size:
-                del self._inbox[next(a.author for a in self._inbox.values() if not a.adopt)]
+        arrays = self._approved.pop((author, header.root), None)
+        if arrays is not None:
+            self.mailbox.deliver(
+                Arrival(author, arrays, header.version, header.samples, effect.adopt)
+            )
 
     async def _in_worker(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -440,38 +393,3 @@ class Host:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _logger.error("defect in the network thread", exc_info=task.exception())
-
-
-def _joined(chunks: Sequence[bytes | memoryview], size: int) -> memoryview:
-    """All chunks in one buffer. Unlike `bytes.join`, it lets other threads run meanwhile."""
-    joined = np.empty(size, np.uint8)
-    offset = 0
-    for chunk in chunks:
-        joined[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        offset += len(chunk)
-    return joined.data
-
-
-def advertised_endpoint(config: PeerConfig, bound: str) -> str:
-    """What others should dial: the public address, or this machine's where it listens on all."""
-    if config.public_address:
-        return config.public_address
-    host, port = parse_endpoint(bound)
-    if host == "0.0.0.0":
-        host = _own_address(socket.AF_INET, "192.0.2.1") or "127.0.0.1"
-    elif host == "[::]":
-        host = f"[{_own_address(socket.AF_INET6, '2001:db8::1') or '::1'}]"
-    return f"tcp://{host}:{port}"
-
-
-def _own_address(family: socket.AddressFamily, anywhere: str) -> str | None:
-    """The address of the interface towards the internet; no packet is sent.
-
-    `anywhere` is an address that is never assigned (RFC 5737, RFC 3849).
-    """
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((anywhere, 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return None

@@ -16,7 +16,8 @@ from gossipjax.algorithms.averaging import gossip
 from gossipjax.errors import LocalProtocolError
 from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Neighbors, State
 from gossipjax.runtime.config import PeerConfig, load_config
-from gossipjax.runtime.host import Arrival, Host, Outgoing
+from gossipjax.runtime.host import Host
+from gossipjax.runtime.mailbox import Arrival, Outgoing
 from gossipjax.runtime.metrics import JsonLines, Metrics, Snapshot
 from gossipjax.types import Params, Payload, PeerId
 from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
@@ -151,7 +152,7 @@ class Swarm:
             )
         self._settle_version()
         self._publish(params)
-        arrivals = self._host.take(self._config.slots)
+        arrivals = self._host.mailbox.take(self._config.slots)
         if arrivals:
             params = self._fold_in(params, arrivals)
         self.round += 1
@@ -238,7 +239,7 @@ class Swarm:
         if self._samples:
             self._last_samples = self._samples
             self._samples = 0
-        if self._host.is_sealing:  # the last one is not out yet: the next round will share
+        if self._host.mailbox.is_busy:  # the last one is not out yet: the next round will share
             return
         payload, self._state, self._key = _share(self._algorithm, self._state, params, self._key)
         leaves = jax.tree.leaves(payload)

@@ -7,7 +7,6 @@ authenticated, never by a routing id, which anyone may choose.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -17,12 +16,13 @@ from zmq.utils import z85
 
 from gossipjax.crypto.identity import Identity
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
+from gossipjax.runtime.address import numeric_endpoint
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.gate import HANDSHAKE_MS, ZAP_DOMAIN, Gate
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.types import PeerId
 from gossipjax.wire import limits
-from gossipjax.wire.address import Address, parse_endpoint
+from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_frames, encode
 from gossipjax.wire.messages import AnyMessage, Chunk, Hello
 
@@ -181,7 +181,7 @@ class Transport:
         Raises:
             OSError: the name is unknown, or there are too many open files.
         """
-        endpoint = await _numeric(address.endpoint)
+        endpoint = await numeric_endpoint(address.endpoint)
         link = Link(address.transport_key, dialled=True)
         self._dialled.add(link)
         try:
@@ -313,19 +313,3 @@ class Transport:
             self._listeners.malformed(link, error)
             return
         self._listeners.message(link, message, data)
-
-
-async def _numeric(endpoint: str) -> str:
-    """An endpoint with its host's address, IPv4 where it has one.
-
-    libzmq would look the name up in the thread that moves everybody's data.
-    """
-    host, port = parse_endpoint(endpoint)
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # no name at all, such as "a..b"
-        raise OSError(f"{host}: {error}") from None
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    numeric = str(address[0])
-    return f"tcp://{numeric}:{port}" if family == socket.AF_INET else f"tcp://[{numeric}]:{port}"

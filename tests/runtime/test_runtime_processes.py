@@ -18,7 +18,7 @@ import pytest
 from runtime_peers import wait_until
 
 import gossipjax as gj
-from gossipjax.runtime.host import Arrival
+from gossipjax.runtime.mailbox import Arrival
 from gossipjax.runtime.swarm import Swarm
 
 HERE = Path(__file__).parent
@@ -146,15 +146,15 @@ def attackers() -> Iterator[Attackers]:
 
 
 def test_what_the_attacker_sends_when_it_is_honest_is_mixed(attackers, monkeypatch):
-    host, authors = attackers.victim._host, set()
-    take = host.take
+    mailbox, authors = attackers.victim._host.mailbox, set()
+    take = mailbox.take
 
     def noted(count: int) -> list[Arrival]:
         arrivals = take(count)
         authors.update(arrival.author for arrival in arrivals)
         return arrivals
 
-    monkeypatch.setattr(host, "take", noted)
+    monkeypatch.setattr(mailbox, "take", noted)
     attackers.launch("honest")
 
     def from_both() -> bool:

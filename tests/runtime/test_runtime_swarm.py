@@ -187,7 +187,7 @@ def test_versions_are_mixed_with_the_weights_of_the_parameters(join):
     b = join(params[1], a, version=100, **settings)
     wait_until(lambda: a.neighbors and b.neighbors and b.has_caught_up)
     a.mix(params[0], steps=10)
-    wait_until(lambda: b._host._inbox)
+    wait_until(lambda: b._host.mailbox._inbox)
     mixed = b.mix(params[1], steps=20, samples=1)
     # Not stale for b and with as many samples: weight 1/2. Its claim of 10 samples counts 4 fold.
     weight_of_a = 4 / 5
@@ -196,7 +196,7 @@ def test_versions_are_mixed_with_the_weights_of_the_parameters(join):
     b.mix(mixed, steps=3)
     assert b.version == int(weight_of_a * 1010 + (1 - weight_of_a) * 120) + 3
     assert b.metrics().staleness == [0.0]
-    wait_until(lambda: a._host._inbox)
+    wait_until(lambda: a._host.mailbox._inbox)
     before = a.version
     a.mix(params[0], steps=0, samples=0)
     [staleness] = a.metrics().staleness
