@@ -23,7 +23,7 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dial it, and up to twice as many are accepted. Keep-alive traffic is proportional to it; the
     graph of views stays connected under churn with high probability from about log(n) + 5 on."""
 
-    renew_interval_ns: Positive = 60 * _SECOND
+    renew_interval_ns: Positive = 30 * _SECOND
     """About so often a full view exchanges one neighbor for somebody else, so that newcomers find
     places and the parts of a network that was split find each other again."""
 
