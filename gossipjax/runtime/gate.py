@@ -84,13 +84,16 @@ class Gate:
     def _admits(self, key: bytes, address: str) -> bool:
         if self._allow and key not in self._allow:
             return False
+        try:
+            ip = _ip(address)
+        except ValueError:  # empty when the connection is gone already
+            return False
         now_s = time.monotonic()
         settled_s = now_s - _SETTLED_S
         while self._admitted and self._admitted[0].since_s <= settled_s:
             self._admitted.popleft()
         settled = [c.network for c in self._accepted.values() if c.since_s <= settled_s]
         open_networks = settled + [c.network for c in self._admitted]
-        ip = _ip(address)
         network = _network(ip)
         if len(open_networks) >= self._connections_max:
             return False

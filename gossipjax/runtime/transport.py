@@ -7,6 +7,7 @@ authenticated, never by a routing id, which anyone may choose.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +26,8 @@ from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_frames, encode
 from gossipjax.wire.messages import AnyMessage, Chunk, Hello
+
+_logger = logging.getLogger("gossipjax")
 
 _LIBZMQ_MIN = (4, 3, 5)  # older ones have open advisories
 _LINGER_MS = 500  # what was just sent gets so long to leave
@@ -93,7 +96,8 @@ class Listeners(NamedTuple):
         message: a message (and a chunk's data) and its link; on an accepted link the first two are
             a `Hello` each, one per connection.
         malformed: bytes of a link that are no message.
-        lost: a link that the other side has replaced by a new one.
+        lost: a link that has been closed here: the other side has replaced it by a new one, or it
+            brought a defect to light.
     """
 
     message: Callable[[Link, AnyMessage, memoryview | None], None]
@@ -108,7 +112,7 @@ class Transport:
         identity: whose transport key to use.
         config: where to listen and whom to admit.
         metrics: counts bytes and strangers.
-        listeners: who is told what happens. They do not raise.
+        listeners: who is told what happens.
     """
 
     def __init__(
@@ -283,11 +287,11 @@ class Transport:
             return None
         taken = self._by_routing_id.get(routing_id)
         if taken is not None:  # chosen by somebody, who is gone, and by somebody else after that
-            self._replace(taken)
+            self._give_up(taken)
         link = self._accepted.get(key)
         if link is not None and message.bulk in link.routing_ids:
             # The newest connection of a key counts: the older is a half-open one of a restart.
-            self._replace(link)
+            self._give_up(link)
             link = None
         if link is None:
             link = self._accepted[key] = Link(key, dialled=False)
@@ -297,7 +301,7 @@ class Transport:
         self._by_routing_id[routing_id] = link
         return link
 
-    def _replace(self, link: Link) -> None:
+    def _give_up(self, link: Link) -> None:
         self.close(link)
         self._listeners.lost(link)
 
@@ -308,8 +312,15 @@ class Transport:
     def _receive(self, link: Link, parts: list[memoryview]) -> None:
         self._metrics.received(sum(map(len, parts)))
         try:
+            self._pass_on(link, parts)
+        except Exception:  # must not end the reading of everybody's messages
+            _logger.exception("defect: taking a message")
+            self._give_up(link)
+
+    def _pass_on(self, link: Link, parts: list[memoryview]) -> None:
+        try:
             message, data = decode_frames(parts)
         except RemoteProtocolError as error:
             self._listeners.malformed(link, error)
-            return
-        self._listeners.message(link, message, data)
+        else:
+            self._listeners.message(link, message, data)

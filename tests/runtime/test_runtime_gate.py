@@ -65,6 +65,13 @@ async def test_only_this_domain_and_curve():
 
 
 @in_loop
+async def test_a_connection_that_is_gone_already_has_no_address():
+    async with asking() as ask:
+        assert not await ask("")
+        assert await ask("192.0.2.1")
+
+
+@in_loop
 async def test_a_list_of_keys():
     async with asking(allow=["11" * 32]) as ask:
         assert await ask("192.0.2.1", key=b"\x11" * 32)

@@ -28,7 +28,7 @@ from runtime_peers import (
 import gossipjax.runtime.gate
 from gossipjax.crypto.identity import Identity
 from gossipjax.errors import LocalProtocolError
-from gossipjax.protocol.events import Misbehaved, PeerConnected, PeerLost, Received
+from gossipjax.protocol.events import Event, Misbehaved, PeerConnected, PeerLost, Received
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode, encode
@@ -318,6 +318,26 @@ async def test_a_restarted_peer_replaces_its_old_connections():
                 await asyncio.sleep(0.2)
                 assert peer.messages == [Ping(6, 6)]
                 assert first.messages == []
+
+
+@in_loop
+async def test_a_defect_costs_one_link(monkeypatch, caplog):
+    async with Listener() as peer, Listener() as a, Listener() as b:
+        await meet(a, peer)
+        await meet(b, peer)
+        feed = peer.events.append
+
+        def stumble(event: Event) -> None:
+            feed(event)
+            if isinstance(event, Received) and event.message == Ping(13, 13):
+                raise ZeroDivisionError
+
+        monkeypatch.setattr(peer.links, "_feed", stumble)
+        a.tell(peer.id, Ping(13, 13))
+        await until(lambda: PeerLost(a.id) in peer.events)
+        assert "defect" in caplog.text
+        b.tell(peer.id, Ping(1, 1))
+        await until(lambda: Ping(1, 1) in peer.messages)
 
 
 @in_loop
