@@ -31,6 +31,7 @@ from gossipjax.wire.messages import (
 
 _PULSE_NS = SECOND
 _DIALS_PER_PULSE = 8
+_FLOOD_PER_PULSE = 5
 _RECORDS = limits.RECORDS_PER_MESSAGE_MAX
 
 
@@ -249,7 +250,7 @@ class OfferFlood(Attacker):
 
     def act(self, neighbors: Sequence[PeerId]) -> None:
         for peer in neighbors:
-            for _ in range(20):
+            for _ in range(_FLOOD_PER_PULSE):
                 self.offer_next(peer)
                 self.send(peer, GetPeers())
                 self.send(peer, GetOffer())

@@ -247,14 +247,13 @@ class SimulatedHost(Participant):
 
     def _check_progress(self) -> None:
         """Refuse to go on when a real shell would spin."""
-        reading_ns = self._clock.read(self.world.schedule.now_ns)
         due_ns = self.machine.next_deadline_ns
-        self._idle_ticks = self._idle_ticks + 1 if due_ns <= reading_ns else 0
+        is_due = due_ns <= self._clock.read(self.world.schedule.now_ns)
+        self._idle_ticks = self._idle_ticks + 1 if is_due else 0
         if self._idle_ticks > _IDLE_TICKS_MAX:
-            raise RuntimeError(
-                f"peer {self.index} would spin: its next deadline stays at {due_ns} ns while its "
-                f"clock shows {reading_ns} ns"
-            )
+            if self.world.watcher is not None:
+                self.world.watcher.spins(self, due_ns)
+            raise RuntimeError(f"peer {self.index} spins: its next deadline stays at {due_ns} ns")
 
     # ---- effects -----------------------------------------------------------------------------
 

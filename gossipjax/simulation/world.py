@@ -36,6 +36,10 @@ class Watcher(Protocol):
         """A machine has let an exception escape."""
         ...
 
+    def spins(self, host: "SimulatedHost", due_ns: Nanoseconds) -> None:
+        """A machine's deadline does not move although it passes again and again."""
+        ...
+
 
 @dataclass
 class World:

@@ -1,0 +1,190 @@
+"""The protocol with one thing broken each: what the scenarios and checkers must notice."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol import dissemination
+from gossipjax.protocol.catch_up import CatchUpMachine
+from gossipjax.protocol.dialing import Dialer
+from gossipjax.protocol.dissemination import DisseminationMachine
+from gossipjax.protocol.effects import Effects, Send
+from gossipjax.protocol.membership import MembershipMachine
+from gossipjax.protocol.peer import PeerMachine
+from gossipjax.types import PeerId
+from gossipjax.wire.messages import Offer
+
+Patch = pytest.MonkeyPatch
+
+
+class Mutant(NamedTuple):
+    """A defect, and the scenarios to look for it in: first those that found it before."""
+
+    name: str
+    apply: Callable[[Patch], None]
+    seeds: tuple[int, ...]
+
+
+def no_sequence_check(patch: Patch) -> None:
+    patch.setattr(DisseminationMachine, "_check_sequence", lambda *_: None)
+
+
+def no_duplicate_check(patch: Patch) -> None:
+    """Only older numbers are refused; the last one again is not."""
+
+    def check(self: DisseminationMachine, author: PeerId, sequence: int) -> None:
+        if sequence < self._last_sequence.get(author, -1):
+            raise RemoteProtocolError("sequence", "older")
+
+    patch.setattr(DisseminationMachine, "_check_sequence", check)
+
+
+def no_stall_timeout(patch: Patch) -> None:
+    patch.setattr(DisseminationMachine, "tick", lambda self, now_ns: self.start_waiting(now_ns))
+    patch.setattr(DisseminationMachine, "next_deadline_ns", None)
+
+
+def wrong_credit(patch: Patch) -> None:
+    """Two chunks are asked for with each that comes."""
+    ask = dissemination._Download.ask
+    patch.setattr(
+        dissemination._Download, "ask", lambda self, peer, count: ask(self, peer, count + 1)
+    )
+
+
+def no_redial(patch: Patch) -> None:
+    """Each peer is dialled once."""
+    dial = Dialer.dial
+
+    def dial_once(self: Any, candidates: Any, places: int, now_ns: int) -> Any:
+        strangers = {key: at for key, at in candidates.items() if key not in self._plans}
+        return dial(self, strangers, places, now_ns)
+
+    patch.setattr(Dialer, "dial", dial_once)
+
+
+def no_waiting_between_dials(patch: Patch) -> None:
+    patch.setattr(Dialer, "_settle", lambda self, *_: self._plans.clear())
+
+
+def no_suspicion(patch: Patch) -> None:
+    """Silence is never noticed."""
+    probe = MembershipMachine._probe
+
+    def probe_the_living(self: Any, version: int, now_ns: int) -> Effects:
+        for neighbor in self.neighbors.values():
+            neighbor.last_heard_ns = max(
+                neighbor.last_heard_ns, now_ns - self._config.probe_interval_ns
+            )
+        return probe(self, version, now_ns)
+
+    patch.setattr(MembershipMachine, "_probe", probe_the_living)
+
+
+def accepts_unsigned(patch: Patch) -> None:
+    open_header = dissemination.open_header
+
+    def open_any(offer: Any, sender: Any, manifest: bytes, size: int, suite: Any) -> Any:
+        return open_header(offer, sender, manifest, size, suite._replace(verify=lambda *_: True))
+
+    patch.setattr(dissemination, "open_header", open_any)
+
+
+def accepts_false_chunks(patch: Patch) -> None:
+    patch.setattr(dissemination, "_check_chunk", lambda *_: None)
+
+
+def delivers_what_was_refused(patch: Patch) -> None:
+    inspected = PeerMachine._inspected
+
+    def pass_all(self: Any, event: Any, now_ns: int) -> Effects:
+        return inspected(self, type(event)(event.author, event.root, None), now_ns)
+
+    patch.setattr(PeerMachine, "_inspected", pass_all)
+
+
+def offers_before_catching_up(patch: Patch) -> None:
+    patch.setattr(CatchUpMachine, "may_offer", lambda *_: True)
+
+
+def adopts_again_and_again(patch: Patch) -> None:
+    patch.setattr(CatchUpMachine, "adopts", lambda self, version, own: version > own)
+
+
+def never_catches_up(patch: Patch) -> None:
+    """A joiner believes whoever claims to be ahead, without end."""
+    patch.setattr(CatchUpMachine, "tick", lambda *_: [])
+
+
+def deadline_in_the_past(patch: Patch) -> None:
+    patch.setattr(MembershipMachine, "next_deadline_ns", 0)
+
+
+def serves_nobody(patch: Patch) -> None:
+    patch.setattr(DisseminationMachine, "on_get", lambda *_: [])
+
+
+def offers_to_one_only(patch: Patch) -> None:
+    """Always to the neighbor with the lowest id: the rest of the network hears nothing."""
+
+    def offer(self: Any, peers: list[PeerId]) -> Effects:
+        newest = self._newest
+        return [] if newest is None or not peers else [Send(min(peers), Offer(newest.header.sealed))]
+
+    patch.setattr(DisseminationMachine, "offer_newest", offer)
+    patch.setattr(
+        PeerMachine, "_published",
+        lambda self, event: [
+            self._dissemination.publish(event.update),
+            self._dissemination.offer_newest(sorted(self.neighbors)),
+        ][1],
+    )
+
+
+def raises_on_chunks_of_strangers(patch: Patch) -> None:
+    def on_chunk(self: Any, peer: PeerId, chunk: Any, data: Any, now_ns: int) -> Effects:
+        return original(self, peer, chunk, data, now_ns + 0 * self._downloads[peer].progress_ns)
+
+    original = DisseminationMachine.on_chunk
+    patch.setattr(DisseminationMachine, "on_chunk", on_chunk)
+
+
+def unbounded_book(patch: Patch) -> None:
+    """Records that nobody asked for are kept, as many as come."""
+    init = MembershipMachine.__init__
+    on_peers = MembershipMachine.on_peers
+
+    def start(self: Any, *arguments: Any) -> None:
+        init(self, *arguments)
+        self._book._size_max = self._signed_by._size_max = 1 << 30
+
+    def take_all(self: Any, peer: PeerId, *arguments: Any) -> Effects:
+        self.neighbors[peer].answers_due = 1
+        return on_peers(self, peer, *arguments)
+
+    patch.setattr(MembershipMachine, "__init__", start)
+    patch.setattr(MembershipMachine, "on_peers", take_all)
+
+
+MUTANTS = (
+    Mutant("no sequence check", no_sequence_check, ()),
+    Mutant("no duplicate check", no_duplicate_check, ()),
+    Mutant("no stall timeout", no_stall_timeout, ()),
+    Mutant("wrong credit", wrong_credit, ()),
+    Mutant("no redial", no_redial, ()),
+    Mutant("no waiting between dials", no_waiting_between_dials, ()),
+    Mutant("no suspicion", no_suspicion, ()),
+    Mutant("accepts unsigned", accepts_unsigned, ()),
+    Mutant("accepts false chunks", accepts_false_chunks, ()),
+    Mutant("delivers what was refused", delivers_what_was_refused, ()),
+    Mutant("offers before catching up", offers_before_catching_up, ()),
+    Mutant("adopts again and again", adopts_again_and_again, ()),
+    Mutant("never catches up", never_catches_up, ()),
+    Mutant("deadline in the past", deadline_in_the_past, ()),
+    Mutant("serves nobody", serves_nobody, ()),
+    Mutant("offers to one only", offers_to_one_only, ()),
+    Mutant("raises on chunks of strangers", raises_on_chunks_of_strangers, ()),
+    Mutant("unbounded book", unbounded_book, ()),
+)

@@ -1,0 +1,178 @@
+"""What faults do to peers, and that they come back from them."""
+
+import pytest
+
+from gossipjax.simulation.cluster import Cluster, ClusterConfig
+from gossipjax.simulation.draws import Draws
+from gossipjax.simulation.faults import (
+    FaultRun,
+    Outage,
+    Partition,
+    Pause,
+    draw_churn,
+    draw_partition,
+)
+from gossipjax.simulation.host import SimulatedHost
+from gossipjax.simulation.network import SECOND
+
+
+def cluster_of(peers: int, seed: int = 1) -> Cluster:
+    """Peers that have found each other."""
+    cluster = Cluster(
+        ClusterConfig(peers=peers, seed=seed, start_ns=2 * SECOND, round_ns=2 * SECOND)
+    )
+    cluster.run_for(15 * SECOND)
+    assert len(cluster.components()) == 1
+    return cluster
+
+
+def outage(**what: bool) -> Outage:
+    return Outage(at_ns=0, until_ns=0, peers=(1,), **what)
+
+
+def sees(host: SimulatedHost, other: SimulatedHost) -> bool:
+    return other.id in host.machine.neighbors
+
+
+def test_halves_part_and_join_again():
+    cluster = cluster_of(8)
+    heal = Partition(at_ns=0, until_ns=0, group_of=(0, 1) * 4).begin(cluster)
+    cluster.run_for(40 * SECOND)
+    assert [len(component) for component in cluster.components()] == [4, 4]
+    heal()
+    cluster.run_for(20 * SECOND)
+    assert len(cluster.components()) == 1
+
+
+def test_a_bridge_holds_two_halves_together():
+    cluster = cluster_of(7)
+    Partition(at_ns=0, until_ns=0, group_of=(0, 0, 0, 0, 1, 1, 1), bridges=(0,)).begin(cluster)
+    cluster.run_for(60 * SECOND)
+    assert len(cluster.components()) == 1
+    hosts = cluster.hosts
+    assert not any(sees(hosts[i], hosts[j]) for i in (1, 2, 3) for j in (4, 5, 6))
+
+
+def test_a_one_way_partition_parts_as_well():
+    cluster = cluster_of(6)
+    Partition(at_ns=0, until_ns=0, group_of=(0, 0, 0, 1, 1, 1), one_way=True).begin(cluster)
+    cluster.run_for(40 * SECOND)
+    assert [len(component) for component in cluster.components()] == [3, 3]
+
+
+def test_partitions_of_every_kind_are_drawn():
+    drawn = [draw_partition(Draws(seed), 10, 0, SECOND) for seed in range(60)]
+    sizes = {tuple(sorted(p.group_of.count(group) for group in set(p.group_of))) for p in drawn}
+    assert {(5, 5), (1, 9)} < sizes
+    assert any(partition.bridges for partition in drawn)
+    assert {partition.one_way for partition in drawn} == {False, True}
+
+
+def test_a_peer_with_its_disk_is_the_same_peer_and_goes_on_counting():
+    cluster = cluster_of(4)
+    before = cluster.hosts[1]
+    start = outage().begin(cluster)
+    cluster.run_for(5 * SECOND)
+    assert 1 not in cluster.hosts
+    start()
+    after = cluster.hosts[1]
+    assert (after.id, after.address) == (before.id, before.address)
+    assert after.machine is not before.machine
+    sequence = after.disk.sequence
+    assert sequence == before.disk.sequence > 0
+    cluster.run_for(20 * SECOND)
+    assert after.disk.sequence > sequence
+    assert len(cluster.components()) == 1
+    assert cluster.world.refused.keys() <= {"stalled"}
+
+
+def test_a_peer_without_its_disk_is_a_stranger_at_the_same_address():
+    cluster = cluster_of(4)
+    before = cluster.hosts[1]
+    outage(keeps_disk=False).begin(cluster)()
+    after = cluster.hosts[1]
+    assert after.id != before.id
+    assert after.address.endpoint == before.address.endpoint
+    cluster.run_for(20 * SECOND)
+    assert len(cluster.components()) == 1
+
+
+def test_a_peer_that_moves_is_found_at_its_new_address():
+    cluster = cluster_of(4)
+    before = cluster.hosts[1]
+    outage(moves=True).begin(cluster)()
+    after = cluster.hosts[1]
+    assert after.id == before.id
+    assert after.address.endpoint != before.address.endpoint
+    cluster.run_for(30 * SECOND)
+    assert len(cluster.components()) == 1
+
+
+def test_a_corrupt_book_is_no_harm():
+    cluster = cluster_of(6)
+    book = cluster.hosts[1].disk.book
+    whole = dict(book)
+    start = outage(corrupts_disk=True).begin(cluster)
+    assert sum(book[peer] != whole[peer] for peer in whole) == (len(whole) + 1) // 2
+    start()
+    cluster.run_for(20 * SECOND)
+    assert len(cluster.components()) == 1
+
+
+@pytest.mark.parametrize(("silently", "seconds"), [(False, 5), (True, 25)])
+def test_a_crash_is_noticed(silently: bool, seconds: int):
+    cluster = cluster_of(4)
+    gone = cluster.hosts[1]
+    outage(silently=silently).begin(cluster)
+    cluster.run_for(seconds * SECOND)
+    assert not any(sees(host, gone) for host in cluster.hosts.values())
+
+
+def test_a_goodbye_is_noticed_at_once():
+    cluster = cluster_of(4)
+    gone = cluster.hosts[1]
+    outage(politely=True).begin(cluster)
+    cluster.run_for(SECOND)
+    assert not any(sees(host, gone) for host in cluster.hosts.values())
+
+
+def test_a_paused_peer_does_nothing_and_then_everything():
+    cluster = cluster_of(4)
+    host = cluster.hosts[1]
+    resume = Pause(at_ns=0, until_ns=0, peers=(1,)).begin(cluster)
+    delivered, round_ = host.delivered, host.round
+    cluster.run_for(8 * SECOND)
+    assert host.is_paused
+    assert (host.delivered, host.round) == (delivered, round_)
+    resume()
+    cluster.run_for(5 * SECOND)
+    assert host.delivered > delivered
+    assert host.round > round_
+    assert len(cluster.components()) == 1
+
+
+def test_faults_begin_and_end_when_they_should_or_all_at_once():
+    cluster = cluster_of(4)
+    now_ns = cluster.world.schedule.now_ns
+    short = Outage(at_ns=now_ns + SECOND, until_ns=now_ns + 2 * SECOND, peers=(1,))
+    long = Pause(at_ns=now_ns + SECOND, until_ns=now_ns + 900 * SECOND, peers=(2,))
+    run = FaultRun(cluster, [short, long])
+    cluster.run_for(int(1.5 * SECOND))
+    assert 1 not in cluster.hosts
+    cluster.run_for(SECOND)
+    assert 1 in cluster.hosts
+    assert cluster.hosts[2].is_paused
+    run.heal()
+    assert not cluster.hosts[2].is_paused
+
+
+def test_churn_takes_peers_down_and_up_but_never_the_first():
+    churn = draw_churn(Draws(2), 12, 300 * SECOND)
+    assert len(churn) > 4
+    for fault in churn:
+        assert isinstance(fault, Outage)
+        assert fault.at_ns < fault.until_ns
+        assert 0 not in fault.peers
+    for peer in {fault.peers for fault in churn if isinstance(fault, Outage)}:
+        spans = [(f.at_ns, f.until_ns) for f in churn if isinstance(f, Outage) and f.peers == peer]
+        assert all(end < begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))

@@ -1,0 +1,80 @@
+"""Whole networks after great faults: partitions, and many crashes at once."""
+
+import pytest
+
+from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.simulation.cluster import Cluster, ClusterConfig
+from gossipjax.simulation.draws import Draws
+from gossipjax.simulation.faults import Outage, Partition, draw_partition
+from gossipjax.simulation.liveness import check_connected, heal_span_ns
+from gossipjax.simulation.network import SECOND, LinkModel
+
+
+def check_healing(config: ClusterConfig, partition: Partition, seconds: int) -> None:
+    """The views are one graph ten probe intervals after a partition of so many seconds."""
+    cluster = Cluster(config)
+    cluster.run_for(config.start_ns + 30 * SECOND)
+    heal = partition.begin(cluster)
+    cluster.run_for(seconds * SECOND)
+    heal()
+    cluster.run_for(heal_span_ns(config))
+    check_connected(cluster)
+
+
+@pytest.mark.parametrize("loss_ppm", [0, 200_000])
+@pytest.mark.parametrize("peers", [2, 7, 24])
+def test_a_partition_of_two_minutes_heals(peers: int, loss_ppm: int):
+    config = ClusterConfig(
+        peers=peers, seed=5, start_ns=5 * SECOND, model=LinkModel(loss_ppm=loss_ppm)
+    )
+    halves = Partition(at_ns=0, until_ns=0, group_of=tuple(i % 2 for i in range(peers)))
+    check_healing(config, halves, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
+def test_a_partition_of_half_an_hour_heals(seed: int):
+    draws = Draws(seed, "partition")
+    peers = draws.between(4, 40)
+    config = ClusterConfig(
+        peers=peers, seed=seed, model=LinkModel(loss_ppm=draws.choice((0, 100_000, 200_000)))
+    )
+    check_healing(config, draw_partition(draws, peers, 0, 0), 1800)
+
+
+def test_a_view_that_is_full_meets_the_other_half_by_renewing():
+    config = ClusterConfig(peers=40, seed=2, protocol=ProtocolConfig(view_size=8, book_size=256))
+    halves = Partition(at_ns=0, until_ns=0, group_of=tuple(i % 2 for i in range(40)))
+    check_healing(config, halves, 60)
+
+
+def test_with_a_third_of_the_peers_crashed_at_once_the_rest_exchanges_as_before():
+    config = ClusterConfig(peers=30, seed=4, round_ns=2 * SECOND, start_ns=5 * SECOND)
+    cluster = Cluster(config)
+    cluster.run_for(40 * SECOND)
+
+    def delivered_per_peer(seconds: int) -> float:
+        before = {index: host.delivered for index, host in cluster.hosts.items()}
+        cluster.run_for(seconds * SECOND)
+        gained = [host.delivered - before[index] for index, host in cluster.hosts.items()]
+        assert min(gained) > 0
+        return sum(gained) / len(gained)
+
+    usual = delivered_per_peer(60)
+    crashed = tuple(range(1, 28, 3))
+    Outage(at_ns=0, until_ns=0, peers=crashed, silently=True).begin(cluster)
+    cluster.run_for(20 * SECOND)
+    assert delivered_per_peer(60) >= 0.9 * usual
+    check_connected(cluster)
+
+
+def test_the_cost_of_a_peer_does_not_grow_with_the_network():
+    def messages_per_peer(peers: int) -> float:
+        cluster = Cluster(ClusterConfig(peers=peers, seed=1))
+        cluster.run_for(30 * SECOND)
+        before = cluster.totals()
+        cluster.run_for(20 * SECOND)
+        after = cluster.totals()
+        return (after.messages - before.messages) / (after.rounds - before.rounds)
+
+    assert messages_per_peer(150) < 1.25 * messages_per_peer(50)
