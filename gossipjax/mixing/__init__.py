@@ -1,6 +1,13 @@
 """How a peer folds its neighbors' payloads into its own parameters. Pure JAX."""
 
-from gossipjax.mixing.averaging import convex_mixer, metropolis_weights, weighted_mean
+from gossipjax.mixing.averaging import (
+    convex_mixer,
+    convex_sum,
+    convex_weights,
+    input_weights,
+    metropolis_weights,
+    weighted_mean,
+)
 from gossipjax.mixing.base import (
     GossipAlgorithm,
     Mixer,
@@ -10,6 +17,7 @@ from gossipjax.mixing.base import (
     chain,
 )
 from gossipjax.mixing.clipping import centered_clip, clip_distance
+from gossipjax.mixing.distances import distances_to_inputs
 from gossipjax.mixing.robust import coordinate_median, geometric_median, trimmed_mean
 from gossipjax.mixing.selection import krum, multi_krum, nearest_neighbors
 from gossipjax.mixing.similarity import balance, drop_farthest, ubar
@@ -34,12 +42,16 @@ __all__ = [
     "clip_distance",
     "constant_decay",
     "convex_mixer",
+    "convex_sum",
+    "convex_weights",
     "coordinate_median",
     "discount_staleness",
+    "distances_to_inputs",
     "drop_farthest",
     "exponential_decay",
     "geometric_median",
     "hinge_decay",
+    "input_weights",
     "krum",
     "metropolis_weights",
     "multi_krum",

@@ -50,7 +50,7 @@ def convex_mixer(rule: Callable[[Params, Neighbors], jax.Array]) -> Mixer:
 
 def input_weights(neighbors: Neighbors) -> jax.Array:
     """Own weight and the slots' weights, as convex weights `[1 + K]` in float32."""
-    return normalize(jnp.append(neighbors.self_weight, neighbors.weight))
+    return convex_weights(jnp.append(neighbors.self_weight, neighbors.weight))
 
 
 def own_or_mean(neighbors: Neighbors) -> jax.Array:
@@ -62,7 +62,7 @@ def own_or_mean(neighbors: Neighbors) -> jax.Array:
     return jnp.where(neighbors.self_weight > 0, only_own(weights.shape[0]), weights)
 
 
-def normalize(weights: jax.Array) -> jax.Array:
+def convex_weights(weights: jax.Array) -> jax.Array:
     """Weights `[1 + K]` scaled to a sum of 1; all on the own parameters when there are none."""
     weights = weights.astype(jnp.float32)
     total = weights.sum()

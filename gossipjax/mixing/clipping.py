@@ -103,10 +103,14 @@ def centered_clip(radius: float, *, iterations: int = 3) -> Mixer:
 def _scale_difference(own: jax.Array, stacked: jax.Array, scale: jax.Array) -> jax.Array:
     """`own + scale_k · (stacked_k - own)`; exactly one of the two for scales of 0 and 1."""
     dtype = jnp.promote_types(own.dtype, jnp.float32)
-    scale = scale.astype(dtype).reshape((-1,) + (1,) * own.ndim)
-    near = own.astype(dtype) + scale * (stacked.astype(dtype) - own.astype(dtype))
-    near = jnp.where(scale > 0, near, own.astype(dtype))
-    return jnp.where(scale == 1, stacked, near.astype(stacked.dtype))
+    start, scale = own.astype(dtype), scale.astype(dtype)
+
+    def clip(slot: jax.Array, factor: jax.Array) -> jax.Array:
+        near = start + jnp.where(factor > 0, factor * (slot.astype(dtype) - start), 0)
+        return jnp.where(factor == 1, slot, near.astype(slot.dtype))
+
+    # Slot by slot, so that XLA need not materialize the stack before the mixer reads it.
+    return jnp.stack([clip(stacked[slot], scale[slot]) for slot in range(stacked.shape[0])])
 
 
 def _bound(radius: float | None, byzantine: int | None) -> Callable[[jax.Array], jax.Array]:

@@ -13,11 +13,15 @@ from gossipjax.types import Params, Payload
 
 def squared_distances(point: Params, payload: Payload) -> jax.Array:
     """`‖y_k - point‖²` for payloads `[K, …]`: `[K]`, infinite where something is not finite."""
-    squares = [
-        _sum_of_squares(_wide(stacked) - _wide(own))
-        for own, stacked in zip(jax.tree.leaves(point), jax.tree.leaves(payload), strict=True)
-    ]
-    return _nan_is_far(sum(squares, jnp.zeros((), jnp.float32)))
+    total = jnp.zeros((), jnp.float32)
+    for own, stacked in zip(jax.tree.leaves(point), jax.tree.leaves(payload), strict=True):
+        # One sum per slot, not one over all: XLA need not materialize the stack (8 times faster on
+        # CPU at 10 million parameters).
+        # Own minus slot, where mixers take slot minus own: sharing the difference with them would
+        # make XLA write it to memory.
+        slots = [stacked[slot] for slot in range(stacked.shape[0])]
+        total += jnp.stack([jnp.square(_wide(own) - _wide(slot)).sum() for slot in slots])
+    return jnp.where(jnp.isnan(total), jnp.inf, total)
 
 
 def distances_to_slots(point: Params, neighbors: Neighbors) -> jax.Array:
@@ -39,15 +43,10 @@ def pairwise_squared_distances(params: Params, payload: Payload) -> jax.Array:
     Differences are taken before squares, not `a² + b² - 2ab`, which is cheaper on accelerators but
     useless once peers have come close to each other.
     """
-    total = jnp.zeros((), jnp.float32)
-    for own, stacked in zip(jax.tree.leaves(params), jax.tree.leaves(payload), strict=True):
-        inputs = jnp.concatenate([_wide(own)[None], _wide(stacked)])
-        count = inputs.shape[0]
-        rows = [
-            jnp.pad(_sum_of_squares(inputs[row:] - inputs[row]), (row, 0)) for row in range(count)
-        ]
-        total += jnp.stack(rows)
-    return _nan_is_far(total + total.T)
+    inputs = jax.tree.map(
+        lambda own, stacked: jnp.concatenate([own[None], stacked]), params, payload
+    )
+    return jax.lax.map(lambda point: squared_distances(point, inputs), inputs)
 
 
 def norm(params: Params) -> jax.Array:
@@ -56,13 +55,5 @@ def norm(params: Params) -> jax.Array:
     return jnp.sqrt(squared_distances(zeros, jax.tree.map(lambda leaf: leaf[None], params)))[0]
 
 
-def _sum_of_squares(stacked: jax.Array) -> jax.Array:
-    return jnp.square(stacked).sum(axis=tuple(range(1, stacked.ndim)))
-
-
 def _wide(leaf: jax.Array) -> jax.Array:
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-
-
-def _nan_is_far(squared: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isnan(squared), jnp.inf, squared)

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from gossipjax.mixing.averaging import (
     convex_sum,
+    convex_weights,
     info_of,
     input_weights,
     iterate_shares,
-    normalize,
     own_or_mean,
 )
 from gossipjax.mixing.base import Mixer, Neighbors
@@ -101,7 +101,7 @@ def geometric_median(*, iterations: int = 8, smoothing: float = 1e-6) -> Mixer:
 
         def step(center: Params, shares: jax.Array) -> jax.Array:
             distances = distances_to_inputs(center, params, neighbors)
-            return normalize(weights / jnp.maximum(distances, smoothing))
+            return convex_weights(weights / jnp.maximum(distances, smoothing))
 
         center = _trim_all(params, neighbors.payload, _is_input(neighbors), middle).mean
         center, info = iterate_shares(step, center, weights, params, neighbors, iterations)
@@ -189,8 +189,12 @@ def _estimate_shares(
     total = jnp.zeros(is_input.shape, jnp.float32)
     for own, stacked in zip(jax.tree.leaves(params), jax.tree.leaves(payload), strict=True):
         stride = max(1, own.size // INFO_SAMPLE)
-        inputs = jnp.concatenate([own[None], stacked]).reshape(is_input.size, -1)[:, ::stride]
+        every = [own, *(stacked[slot] for slot in range(stacked.shape[0]))]
+        inputs = jnp.stack([leaf.reshape(-1)[::stride] for leaf in every])
         trimmed = _trim_leaf(inputs[0], inputs[1:], is_input, trim)
-        is_left = (trimmed.least <= inputs) & (inputs <= trimmed.greatest) & is_input[:, None]
+        # XLA may compute an input twice, in the mixer and here, and round it differently.
+        slack = 1e-6 * jnp.maximum(jnp.abs(trimmed.least), jnp.abs(trimmed.greatest))
+        is_left = (trimmed.least - slack <= inputs) & (inputs <= trimmed.greatest + slack)
+        is_left &= is_input[:, None]
         total += is_left.sum(axis=1) * stride
-    return normalize(total)
+    return convex_weights(total)

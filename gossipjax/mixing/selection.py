@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from gossipjax.mixing.averaging import (
     convex_mixer,
     convex_sum,
+    convex_weights,
     info_of,
     input_weights,
-    normalize,
     own_or_mean,
 )
 from gossipjax.mixing.base import Mixer, Neighbors, State
@@ -42,7 +42,7 @@ def multi_krum(byzantine: int, selected: int) -> Mixer:
 
     Tolerates: f faulty inputs of n ≥ 2f + 3. It selects whole models, so a payload that hides among
     the honest ones within their spread may be chosen.
-    Cost: all distances between inputs, about K/2 passes over the K payloads.
+    Cost: a copy of the inputs and K passes over it for all distances.
 
     Args:
         byzantine: f ≥ 0.
@@ -69,8 +69,8 @@ def nearest_neighbors(mixer: Mixer, *, byzantine: int) -> Mixer:
 
     Tolerates: as the mixer, and with the best possible dependence on the honest inputs' spread,
     which matters for non-IID data.
-    Cost: all distances between inputs, about K/2 passes over the K payloads, and n² terms per
-    coordinate in one pass.
+    Cost: a copy of the inputs, K passes over it for all distances, and one pass with n² terms per
+    coordinate.
 
     Args:
         mixer: applied to the mixed inputs.
@@ -124,7 +124,7 @@ def _krum(byzantine: int, selected: int, rule: str) -> Mixer:
         scores = jnp.where(is_near, ascending, 0).sum(axis=1)
         is_chosen = (rank(scores) < jnp.minimum(selected, nearest)) & jnp.isfinite(scores)
         is_enough = count >= 2 * byzantine + 3
-        return jnp.where(is_enough, normalize(is_chosen), own_or_mean(neighbors))
+        return jnp.where(is_enough, convex_weights(is_chosen), own_or_mean(neighbors))
 
     return convex_mixer(shares)
 
@@ -139,4 +139,4 @@ def _between_inputs(params: Params, neighbors: Neighbors) -> jax.Array:
 def _means_of_nearest(squared: jax.Array, count: jax.Array) -> jax.Array:
     """Row i: equal convex weights of the `count` inputs nearest to i, if not infinitely far."""
     is_near = (jax.vmap(rank)(squared) < count) & jnp.isfinite(squared)
-    return jax.vmap(normalize)(is_near)
+    return jax.vmap(convex_weights)(is_near)
