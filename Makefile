@@ -29,7 +29,7 @@ format: $(VENV)/installed-dev  ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/installed-dev  ## Build the documentation into site/, warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/installed-dev  ## Every benchmark: tables on the screen, JSON in benchmarks/results/
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -113,23 +113,29 @@ class DisseminationMachine:
         offer = Offer(self._newest.header.sealed)
         return [Send(peer, offer) for peer in peers]
 
-    def on_offer(
-        self, sender: PeerRecord, offer: Offer, now_ns: Nanoseconds, *, may_repeat: bool
-    ) -> Effects:
-        """Verify the header and start, or line up, the transfer. Newest offer per author wins.
-
-        Args:
-            sender: the author.
-            offer: with the header.
-            now_ns: the time.
-            may_repeat: the author was asked for its newest update, which may have come before.
+    def open_offer(self, sender: PeerRecord, offer: Offer) -> Verified[UpdateHeader]:
+        """The offered header, verified.
 
         Raises:
             RemoteProtocolError: the header is refused.
         """
-        header = open_header(
+        return open_header(
             offer.header, sender, self._manifest_digest, self._payload_bytes, self._suite
         )
+
+    def on_offer(
+        self, header: Verified[UpdateHeader], now_ns: Nanoseconds, *, may_repeat: bool
+    ) -> Effects:
+        """Start, or line up, the transfer. Newest offer per author wins.
+
+        Args:
+            header: of the offered update.
+            now_ns: the time.
+            may_repeat: the author was asked for its newest update, which may have come before.
+
+        Raises:
+            RemoteProtocolError: `sequence` or `replay`.
+        """
         author = PeerId(header.body.author)
         sequence = header.body.sequence
         if may_repeat and sequence == self._last_sequence.get(author):

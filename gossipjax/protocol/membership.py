@@ -133,13 +133,17 @@ class MembershipMachine:
 
     def on_ping(self, peer: PeerId, ping: Ping, version: int) -> Effects:
         """Answer, and note how far the peer is."""
-        self.neighbors[peer].version = ping.version
+        self.note_version(peer, ping.version)
         return [Send(peer, Pong(ping.nonce, version))]
 
     def on_pong(self, peer: PeerId, pong: Pong) -> Effects:
         """Note how far the peer is."""
-        self.neighbors[peer].version = pong.version
+        self.note_version(peer, pong.version)
         return []
+
+    def note_version(self, peer: PeerId, version: int) -> None:
+        """Remember how far a neighbor is; its offers tell too, and a busy link is not probed."""
+        self.neighbors[peer].version = version
 
     def on_get_peers(self, peer: PeerId) -> Effects:
         """Tell of this peer's neighbors first, since they are known to be alive."""

@@ -190,8 +190,10 @@ class PeerMachine:
     def _offered(
         self, sender: PeerId, record: PeerRecord, offer: Offer, now_ns: Nanoseconds
     ) -> Effects:
+        header = self._dissemination.open_offer(record, offer)
+        self._membership.note_version(sender, header.body.version)
         may_repeat = self._catch_up.takes_answer(sender)
-        return self._dissemination.on_offer(record, offer, now_ns, may_repeat=may_repeat)
+        return self._dissemination.on_offer(header, now_ns, may_repeat=may_repeat)
 
     def _published(self, event: Published) -> Effects:
         self._version = event.update.header.body.version

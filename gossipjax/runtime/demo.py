@@ -32,7 +32,7 @@ from gossipjax.runtime.cli import (
 from gossipjax.runtime.display import Record, Screen, peer_table
 
 WORKLOAD = "fashion_mnist"
-ROUND_STEPS = 10
+ROUND_STEPS = 5
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.2
 _SHUTDOWN_S = 10.0
@@ -172,10 +172,12 @@ class _Swarm:
         command += ["--shard", f"{peer}/{options.peers}", "--dir", str(folder)]
         command += ["--steps", str(options.steps), "--seed", str(options.seed)]
         command += ["--wait", str(self._others_at_start(peer)), "--linger", str(_LINGER_S)]
-        command += ["--checkpoint", "3", "--with", f"decay_steps={options.steps}"]
+        command += ["--checkpoint", "10", "--with", f"decay_steps={options.steps}"]
         command += ["--with", f"alpha={options.alpha}", "--with", f"partition_seed={options.seed}"]
-        for setting in (f"round_steps={ROUND_STEPS}", "listen=tcp://127.0.0.1:0"):
+        # Rounds in seconds are for the end, when peers exchange without training.
+        for setting in (f"round_steps={ROUND_STEPS}", "round_seconds=0.2"):
             command += ["--set", setting]
+        command += ["--set", "listen=tcp://127.0.0.1:0"]
         for contact in range(options.peers):
             if contact != peer and (self._folder(contact) / PEER_FILE).exists():
                 command += ["--join", self._join_string(contact)]

@@ -20,7 +20,7 @@ _COLUMNS = (
     "round",
     "version",
     "loss",
-    "accuracy",
+    "acc %",
     "in",
     "out",
     "stale",
@@ -32,7 +32,7 @@ _PLAIN_INTERVAL_S = 15.0
 
 def peer_table(rows: Sequence[tuple[str, Record | None, str]], title: str) -> Table:
     """A row per peer: its label, its newest record (None before the first), a remark."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "peer" else "right", no_wrap=True)
     for label, record, remark in rows:
@@ -49,7 +49,7 @@ def _cells(record: Record) -> list[str]:
         str(record["round"]),
         str(record["version"]),
         "" if loss is None else f"{loss:.3f}",
-        "" if accuracy is None else f"{100 * accuracy:.1f}%",
+        "" if accuracy is None else f"{100 * accuracy:.1f}",
         format_bytes(record["bytes_in"]),
         format_bytes(record["bytes_out"]),
         f"{record['staleness_p50']:.0f}",
@@ -59,12 +59,12 @@ def _cells(record: Record) -> list[str]:
 
 
 def format_bytes(count: float) -> str:
-    """`1_500 → 1.5 kB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+    """Three digits and a decimal unit: `1_520 → 1.52k`, `14_100_000 → 14.1M`."""
+    for unit in ("", "k", "M", "G"):
+        if count < 999.5:
+            return f"{count:.0f}" if unit == "" else f"{count:#.3g}{unit}".replace(f".{unit}", unit)
         count /= 1000
-    return f"{count:.1f} TB"
+    return f"{count:.3g}T"
 
 
 class Screen(AbstractContextManager["Screen"]):

@@ -22,6 +22,8 @@ from gossipjax.types import Params, PeerId
 
 _POLL_S = 0.1
 _WAIT_MAX_S = 60.0
+_NEARLY = 0.95  # of the target version
+_SETTLE_S = 3.0
 
 
 class SessionOptions(NamedTuple):
@@ -208,16 +210,22 @@ class _Session:
     def _linger(self, swarm: Swarm, params: Params, stop: threading.Event) -> Params:
         """Keep sharing and mixing, without training, until all peers ever met have ended as well.
 
-        One that is gone may be about to come back: without the others it would train alone.
+        One that is gone may be about to come back: without the others it would train alone. Nearly
+        ended counts as ended, since mixing with those behind takes a version back a little; a few
+        more exchanges then bring everybody's parameters together.
         """
         until = self._options.until_version
-        deadline_s = time.monotonic() + self._options.linger_seconds
-        while until is not None and not stop.is_set() and time.monotonic() < deadline_s:
+        now_s = time.monotonic()
+        end_s = now_s + self._options.linger_seconds
+        settled = False
+        while until is not None and not stop.is_set() and now_s < end_s:
             self._met |= swarm.neighbor_versions
-            if all(version >= until for version in self._met.values()):
-                break
+            if not settled and all(v >= _NEARLY * until for v in self._met.values()):
+                settled = True
+                end_s = min(end_s, now_s + _SETTLE_S if self._met else now_s)
             params = swarm.mix(params, steps=0, samples=0)
             stop.wait(_POLL_S)
+            now_s = time.monotonic()
         return params
 
     def _checkpoint_if_due(self, state: TrainState, swarm: Swarm) -> None:

@@ -18,7 +18,7 @@ def fashion_mnist(
     *,
     alpha: float = 0.1,
     partition_seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 64,
     learning_rate: float = 0.05,
     decay_steps: int = 1500,
     full: bool = False,
@@ -36,7 +36,7 @@ def fashion_mnist(
         dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
     """
     images = data.fashion_mnist() if full else data.fashion_mnist_12k()
-    model = models.CNN(images.classes, dtype=_compute_dtype(dtype))
+    model = models.CNN(images.classes, (16, 32, 64), dtype=_compute_dtype(dtype))
     return _classification(
         model, images, alpha, partition_seed, batch_size, _optimizer(learning_rate, decay_steps)
     )
@@ -90,12 +90,12 @@ def shakespeare(
         len(corpus.vocabulary), layers=layers, width=width, dtype=_compute_dtype(dtype)
     )
     test = [role.test_tokens for role in corpus.roles[:64]]
-    test_windows = np.concatenate([_cut(tokens, window) for tokens in test])
+    test_windows = np.concatenate([data.cut_windows(tokens, window)[:4] for tokens in test])
 
     def batches(shard: Shard, seed: int, start: int) -> Iterator[Batch]:
         roles = data.partition_roles(corpus, shard.count, seed=partition_seed)[shard.index]
         tokens = np.concatenate([corpus.roles[role].train_tokens for role in roles])
-        return _window_batches(tokens, batch_size, window, (seed, shard.index), start)
+        return data.text_batches(tokens, batch_size, window, seed=seed, start=start)
 
     schedule = optax.linear_schedule(0.0, learning_rate, 100)
     return Workload(
@@ -155,20 +155,3 @@ def _classification(
         evaluate=models.classification_evaluator(model, images.test_inputs, images.test_labels),
         optimizer=optimizer,
     )
-
-
-def _cut(tokens: npt.NDArray[np.uint8], window: int) -> npt.NDArray[np.int32]:
-    """The first windows of `window + 1` tokens, side by side; a short text gives none."""
-    count = min(len(tokens) // (window + 1), 4)
-    return tokens[: count * (window + 1)].reshape(count, window + 1).astype(np.int32)
-
-
-def _window_batches(
-    tokens: npt.NDArray[np.uint8], batch_size: int, window: int, seed: tuple[int, ...], start: int
-) -> Iterator[Batch]:
-    step = start
-    while True:
-        random = np.random.default_rng((*seed, step))
-        windows = data.sample_windows(tokens, random, batch_size, window)
-        yield {"inputs": windows[:, :-1], "labels": windows[:, 1:]}
-        step += 1

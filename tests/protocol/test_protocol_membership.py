@@ -13,6 +13,7 @@ from protocol_pump import (
     id_of,
     record_of,
     refusals,
+    update_of,
 )
 
 from gossipjax.protocol.config import ProtocolConfig
@@ -22,7 +23,7 @@ from gossipjax.protocol.membership import MembershipMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
-from gossipjax.wire.messages import GetPeers, Leave, Peers, Ping, Pong, Sealed
+from gossipjax.wire.messages import GetPeers, Leave, Offer, Peers, Ping, Pong, Sealed
 
 
 def everybody_knows_everybody(members: list[Member]) -> bool:
@@ -520,3 +521,12 @@ def test_a_random_neighbor_is_asked_for_others_every_ten_seconds():
             asked += GetPeers() in solo.sent(number, effects)
             solo.hear(number, Pong(1, 1))
     assert asked == 10
+
+
+def test_an_offer_tells_how_far_its_author_is():
+    """A link that is busy with offers is never probed, and its version must not grow old."""
+    solo = Solo()
+    solo.meet(1)
+    solo.hear(1, Pong(1, 5))
+    solo.hear(1, Offer(update_of(1, 1, version=250).header.sealed))
+    assert solo.machine.neighbors[id_of(1)].version == 250
