@@ -38,9 +38,7 @@ _OPTIONS: dict[int, int] = {
     zmq.SNDHWM: 2 * limits.CREDIT_CHUNKS,  # more than the credit allows: full means stuck
     zmq.LINGER: 0,
     zmq.HANDSHAKE_IVL: HANDSHAKE_MS,  # ends silent TCP connections
-    zmq.HEARTBEAT_IVL: 10_000,
-    zmq.HEARTBEAT_TIMEOUT: 30_000,
-    zmq.HEARTBEAT_TTL: 60_000,
+    # No ZMTP heartbeats: with a small RCVHWM they abort the process (docs/decisions).
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 60,
     zmq.TCP_KEEPALIVE_CNT: 3,
