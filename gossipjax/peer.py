@@ -91,7 +91,7 @@ def run(
 @app.command()
 def demo(
     peers: Annotated[int, typer.Option(min=2, max=64, help="Peers, each a process.")] = 4,
-    steps: Annotated[int, typer.Option(min=20, help="Local steps per peer.")] = 1500,
+    steps: Annotated[int, typer.Option(min=20, help="Local steps per peer.")] = 3000,
     alpha: Annotated[float, typer.Option(help="Dirichlet concentration: 0.1 is skewed.")] = 0.1,
     kill_one: Annotated[
         bool, typer.Option("--kill-one", help="SIGKILL a peer midway, restart it later.")

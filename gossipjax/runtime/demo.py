@@ -46,7 +46,7 @@ class DemoOptions(NamedTuple):
     """See `python -m gossipjax.peer demo --help`."""
 
     peers: int = 4
-    steps: int = 1500
+    steps: int = 3000
     alpha: float = 0.1
     kill_one: bool = False
     late_joiner: bool = False
