@@ -51,9 +51,12 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of parameters and batches.")] = 0,
     wait: Annotated[int, typer.Option(help="Neighbors to wait for at the start.")] = 0,
-    linger: Annotated[float, typer.Option(help="Seconds to wait for others at the end.")] = 10.0,
+    linger: Annotated[float, typer.Option(help="Seconds for others at the end.")] = 10.0,
     checkpoint: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
     accumulate: Annotated[int, typer.Option(help="Micro-batches per step.")] = 1,
+    background: Annotated[
+        bool, typer.Option("--background", help="Train only on cores that are idle.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections.")] = False,
 ) -> None:
     """Train a workload as a peer. Stop with Ctrl-C; the same command resumes."""
@@ -80,6 +83,7 @@ def run(
                 wait_neighbors=wait,
                 linger_seconds=linger,
                 checkpoint_seconds=checkpoint,
+                background=background,
                 accumulate=accumulate,
             ),
         )

@@ -177,7 +177,8 @@ class _Swarm:
         # Rounds in seconds are for the end, when peers exchange without training.
         for setting in (f"round_steps={ROUND_STEPS}", "round_seconds=0.2"):
             command += ["--set", setting]
-        command += ["--set", "listen=tcp://127.0.0.1:0"]
+        # Peers that share cores: what one has to say must not wait for what others compute.
+        command += ["--set", "listen=tcp://127.0.0.1:0", "--background"]
         for contact in range(options.peers):
             if contact != peer and (self._folder(contact) / PEER_FILE).exists():
                 command += ["--join", self._join_string(contact)]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import msgspec
 
+from gossipjax.runtime.background import give_way, start_backend_in_background
 from gossipjax.runtime.checkpoint import Checkpoints
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import JsonLines
@@ -39,6 +40,7 @@ class SessionOptions(NamedTuple):
         wait_neighbors: begin to train when so many neighbors are connected, or after a minute.
         linger_seconds: how long to keep exchanging at the end, while a peer that this one has met
             has not ended.
+        background: train only when nothing else wants the cores (Linux).
         accumulate: micro-batches per step, for a batch that does not fit the accelerator.
     """
 
@@ -50,6 +52,7 @@ class SessionOptions(NamedTuple):
     evaluate_seconds: float = 5.0
     wait_neighbors: int = 0
     linger_seconds: float = 10.0
+    background: bool = False
     accumulate: int = 1
 
 
@@ -86,6 +89,8 @@ def train_peer(
         on_round: called with each round's record, as it goes to the metrics file.
         stop: ends the session after the current round.
     """
+    if options.background:
+        start_backend_in_background()
     session = _Session(workload, config, options)
     try:
         return session.run(on_start, on_round, stop or threading.Event())
@@ -125,6 +130,8 @@ class _Session:
         swarm_config = msgspec.structs.replace(self._config, round_steps=1, metrics_file="")
         params = state.params
         with join(swarm_config, params, version=version, seed=options.shard.index) as swarm:
+            if options.background:
+                give_way()
             on_start(swarm)
             self._wait_for_neighbors(swarm, stop)
             batches = self._workload.batches(options.shard, options.seed, self._steps)
