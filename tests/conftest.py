@@ -15,7 +15,7 @@ def count_compilations() -> Callable[[], AbstractContextManager[list[str]]]:
     def count() -> Iterator[list[str]]:
         compiled: list[str] = []
 
-        def listen(event: str, duration: float, **details: object) -> None:
+        def listen(event: str, duration_secs: float, **details: str | int) -> None:
             if event == "/jax/core/compile/backend_compile_duration":
                 compiled.append(str(details.get("fun_name", event)))
 

@@ -39,7 +39,7 @@ _SHUTDOWN_S = 10.0
 _LINGER_S = 60  # a peer that was killed needs some seconds to start again
 _JOIN_LATE_AT = 0.35  # of the steps
 _KILL_AT = 0.35
-_RESTART_AT = 0.6
+_RESTART_AT = 0.45
 
 
 class DemoOptions(NamedTuple):
@@ -364,7 +364,9 @@ def _plot(path: Path, histories: list[list[Record]], alone: list[float], central
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for peer, history in enumerate(histories):
-        points = [(r["version"], 100 * r["test_accuracy"]) for r in history if "test_accuracy" in r]
+        # Each evaluation once: the records in between repeat it.
+        by_loss = {r["test_loss"]: r for r in reversed(history) if "test_loss" in r}
+        points = [(r["version"], 100 * r["test_accuracy"]) for r in reversed(by_loss.values())]
         color = f"C{peer % 10}"
         axes.plot(*zip(*points, strict=True), color=color, label=f"peer {peer} in the swarm")
         axes.axhline(100 * alone[peer], color=color, linestyle=":", linewidth=1)

@@ -131,11 +131,14 @@ def offers_to_one_only(patch: Patch) -> None:
 
     def offer(self: Any, peers: list[PeerId]) -> Effects:
         newest = self._newest
-        return [] if newest is None or not peers else [Send(min(peers), Offer(newest.header.sealed))]
+        if newest is None or not peers:
+            return []
+        return [Send(min(peers), Offer(newest.header.sealed))]
 
     patch.setattr(DisseminationMachine, "offer_newest", offer)
     patch.setattr(
-        PeerMachine, "_published",
+        PeerMachine,
+        "_published",
         lambda self, event: [
             self._dissemination.publish(event.update),
             self._dissemination.offer_newest(sorted(self.neighbors)),

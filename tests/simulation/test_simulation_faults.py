@@ -1,5 +1,7 @@
 """What faults do to peers, and that they come back from them."""
 
+import itertools
+
 import pytest
 
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
@@ -175,4 +177,4 @@ def test_churn_takes_peers_down_and_up_but_never_the_first():
         assert 0 not in fault.peers
     for peer in {fault.peers for fault in churn if isinstance(fault, Outage)}:
         spans = [(f.at_ns, f.until_ns) for f in churn if isinstance(f, Outage) and f.peers == peer]
-        assert all(end < begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(spans))

@@ -1,5 +1,8 @@
 """What the wires do, told by two ends that write down what arrives."""
 
+import itertools
+from typing import Any
+
 from msgspec import structs
 
 from gossipjax.simulation.network import MILLISECOND, SECOND, Link, LinkModel, Network
@@ -17,7 +20,7 @@ class End:
 
     def __init__(self, network: Network, index: int):
         self.index = index
-        self.place = (index * 100, 0)
+        self.place: tuple[int, int] = (index * 100, 0)
         self.uplink_free_ns = 0
         self.network = network
         self.link: Link | None = None
@@ -39,7 +42,7 @@ class End:
         return [message.nonce for _, message in self.arrived if isinstance(message, Ping)]
 
 
-def two_ends(**model: int) -> tuple[End, End, Link]:
+def two_ends(**model: Any) -> tuple[End, End, Link]:
     """A dialler, who it dialled, and the dialler's end of the connection."""
     schedule = Schedule()
     network = Network(LinkModel(**model), schedule, Trace(), seed=1)
@@ -114,7 +117,7 @@ def test_chunks_share_the_uplink_and_small_messages_pass_them():
     kinds = [type(message) for _, message in far.arrived]
     assert kinds == [Ping, Chunk, Chunk, Chunk, Chunk]
     times = [time for time, message in far.arrived if isinstance(message, Chunk)]
-    assert all(0.49 < late - early < 0.52 for early, late in zip(times, times[1:], strict=False))
+    assert all(0.49 < late - early < 0.52 for early, late in itertools.pairwise(times))
 
 
 def test_a_full_queue_of_chunks_takes_no_more():
