@@ -1,0 +1,68 @@
+"""The examples, as a reader would run them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+ENVIRONMENT = os.environ | {"JAX_PLATFORMS": "cpu"}
+
+
+def run(*arguments: object, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_two_quickstarts_find_each_other_and_mix(kind, tmp_path):
+    script = EXAMPLES / f"quickstart_{kind}.py"
+    first = subprocess.Popen(
+        [sys.executable, script, "--seconds", "120"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout is not None
+        join = re.search(r"gossipjax://\S+", first.stdout.readline())
+        assert join is not None
+        printed = run(script, "--seconds", "6", "--join", join[0], folder=tmp_path)
+    finally:
+        first.terminate()
+        first.wait(30)
+    mixed = re.search(r"(\d+) updates mixed", printed)
+    assert mixed is not None
+    assert int(mixed[1]) > 0
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_a_workload_of_ones_own_runs_from_its_file(tmp_path):
+    workload = EXAMPLES / "workloads" / "sine.py"
+    arguments = ("--steps", 300, "--dir", "run", "--set", "round_steps=50")
+    listen = ("--set", "listen=tcp://127.0.0.1:0")
+    run("-m", "gossipjax.peer", "run", f"{workload}:sine", *arguments, *listen, folder=tmp_path)
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert result["steps"] == 300
+    assert result["test_error"] < 0.3
+    assert (tmp_path / "run" / "params.msgpack").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("paper", sorted(path.stem for path in EXAMPLES.glob("papers/*.py")))
+def test_papers_hold_their_claims_in_the_quick_version(paper, tmp_path):
+    run(EXAMPLES / "papers" / f"{paper}.py", "--quick", folder=tmp_path)
