@@ -31,21 +31,20 @@ def run(*arguments: object, folder: Path) -> str:
 @pytest.mark.parametrize("kind", ["linen", "nnx"])
 def test_two_quickstarts_find_each_other_and_mix(kind, tmp_path):
     script = EXAMPLES / f"quickstart_{kind}.py"
-    first = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script, "--seconds", "120"],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert first.stdout is not None
-        join = re.search(r"gossipjax://\S+", first.stdout.readline())
-        assert join is not None
-        printed = run(script, "--seconds", "6", "--join", join[0], folder=tmp_path)
-    finally:
-        first.terminate()
-        first.wait(30)
+    ) as first:
+        try:
+            assert first.stdout is not None
+            join = re.search(r"gossipjax://\S+", first.stdout.readline())
+            assert join is not None
+            printed = run(script, "--seconds", "6", "--join", join[0], folder=tmp_path)
+        finally:
+            first.terminate()
     mixed = re.search(r"(\d+) updates mixed", printed)
     assert mixed is not None
     assert int(mixed[1]) > 0
