@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.simulation.checkers import Violation
-from gossipjax.simulation.cluster import ClusterConfig
+from gossipjax.simulation.cluster import BOOK_SIZE, ClusterConfig
 from gossipjax.simulation.measure import Measurement, measure
 from gossipjax.simulation.network import SECOND
 from gossipjax.simulation.scenario import describe_scenario, draw_scenario, run_scenario
@@ -25,11 +26,22 @@ def run(
     seconds: Annotated[int, typer.Option(min=2, help="Virtual time.")] = 60,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 7,
     round_seconds: Annotated[float, typer.Option(help="Between two shares of a peer.")] = 10.0,
+    probe_seconds: Annotated[
+        float, typer.Option(help="Between keep-alives; by default half as many as of real peers.")
+    ] = 4.0,
 ) -> None:
     """Simulate a network without faults, and print its cost and the digest of its trace."""
     if context.invoked_subcommand is not None:
         return
-    config = ClusterConfig(peers=peers, seed=seed, round_ns=int(round_seconds * SECOND))
+    probe_ns = int(probe_seconds * SECOND)
+    protocol = ProtocolConfig(
+        probe_interval_ns=probe_ns,
+        suspect_after_ns=3 * probe_ns,
+        dead_after_ns=8 * probe_ns,
+        book_size=BOOK_SIZE,
+    )
+    round_ns = int(round_seconds * SECOND)
+    config = ClusterConfig(peers=peers, seed=seed, round_ns=round_ns, protocol=protocol)
     typer.echo(format_measurement(measure(config, seconds)))
 
 
@@ -70,7 +82,8 @@ def format_measurement(row: Measurement) -> str:
         "updates delivered": f"{row.delivered:,}",
         "messages refused": f"{row.refused:,}",
         "views": views,
-        "wall time": f"{row.wall_seconds:.1f} s ({row.events / row.wall_seconds:,.0f} events/s)",
+        "wall time": f"{row.wall_seconds:.1f} s",
+        "processor time": f"{row.cpu_seconds:.1f} s ({row.events / row.cpu_seconds:,.0f} events/s)",
         "memory": f"{row.memory_mib:,} MiB",
         "trace": row.digest,
     }

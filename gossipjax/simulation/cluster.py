@@ -19,6 +19,10 @@ from gossipjax.wire.envelope import run_id
 from gossipjax.wire.messages import Sealed
 from gossipjax.wire.tensors import manifest_of
 
+BOOK_SIZE = 256
+"""Records remembered by a simulated peer, fewer than by a real one: ten thousand books of a
+thousand records would be most of the memory."""
+
 
 class ClusterConfig(Struct, frozen=True, kw_only=True):
     """Settings of a simulated network.
@@ -26,8 +30,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     Attributes:
         peers: honest peers.
         seed: of every random choice.
-        protocol: parameters of every machine. The default book is smaller than that of a real peer:
-            ten thousand books of a thousand records would be most of the memory.
+        protocol: parameters of every machine.
         model: what the wires are like.
         round_ns: between two shares of a peer.
         payload_floats: size of the one tensor that is shared.
@@ -39,7 +42,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
 
     peers: int
     seed: int
-    protocol: ProtocolConfig = ProtocolConfig(book_size=256)
+    protocol: ProtocolConfig = ProtocolConfig(book_size=BOOK_SIZE)
     model: LinkModel = LinkModel()
     round_ns: Nanoseconds = 10 * SECOND
     payload_floats: int = 8

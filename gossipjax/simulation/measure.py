@@ -22,9 +22,10 @@ class Measurement(Struct, frozen=True, kw_only=True):
         messages_per_peer_round, bytes_per_peer_round: in the second half of the run, when everybody
             has joined.
         delivered: updates handed to training.
+        delivered_per_peer_round: in the second half; `fanout`, when nothing gets lost.
         refused: messages that were refused.
         components: parts into which the graph of views falls; 1: connected.
-        wall_seconds: real time.
+        wall_seconds, cpu_seconds: real time, and that of it in which this process ran.
         memory_mib: largest resident memory of the process so far.
         digest: of the trace.
     """
@@ -38,16 +39,18 @@ class Measurement(Struct, frozen=True, kw_only=True):
     messages_per_peer_round: float
     bytes_per_peer_round: float
     delivered: int
+    delivered_per_peer_round: float
     refused: int
     components: int
     wall_seconds: float
+    cpu_seconds: float
     memory_mib: int
     digest: str
 
 
 def measure(config: ClusterConfig, seconds: int) -> Measurement:
     """Run a cluster for so many virtual seconds."""
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     with _no_cycle_collection():
         cluster = Cluster(config)
         cluster.run_for(seconds * SECOND // 2)
@@ -65,9 +68,11 @@ def measure(config: ClusterConfig, seconds: int) -> Measurement:
         messages_per_peer_round=(late.messages - early.messages) / rounds,
         bytes_per_peer_round=(late.bytes_sent - early.bytes_sent) / rounds,
         delivered=late.delivered,
+        delivered_per_peer_round=(late.delivered - early.delivered) / rounds,
         refused=late.refused,
         components=len(cluster.components()),
         wall_seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - cpu_began,
         memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         digest=cluster.world.trace.digest(),
     )

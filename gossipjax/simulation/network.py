@@ -64,11 +64,6 @@ class LinkModel(Struct, frozen=True, kw_only=True):
         """Whether it does to messages what TCP never does."""
         return bool(self.loss_ppm or self.duplicate_ppm or self.reorder_ppm)
 
-    @property
-    def is_faulty(self) -> bool:
-        """Whether anything but delay befalls messages."""
-        return self.reset_ppm > 0 or self.is_harsh
-
     def without_resets(self) -> "LinkModel":
         """The same wires, on which no connection breaks."""
         return structs.replace(self, reset_ppm=0)
@@ -139,14 +134,13 @@ class Network:
     """All connections, and the listeners that can be dialled.
 
     Attributes:
-        model: what the wires are like; may be replaced at any time.
+        model: what the wires are like; see `set_model`.
         cuts: while `cut(sender, receiver)` of any is true, nothing passes in that direction.
         listeners: who answers at which endpoint.
         messages, bytes_sent: totals, greetings included.
     """
 
     def __init__(self, model: LinkModel, schedule: Schedule, trace: Trace, seed: int):
-        self.model = model
         self.schedule = schedule
         self.trace = trace
         self.cuts: list[Callable[[int, int], bool]] = []
@@ -154,6 +148,12 @@ class Network:
         self.messages = 0
         self.bytes_sent = 0
         self._draws = BlockDraws(seed, "network")
+        self.set_model(model)
+
+    def set_model(self, model: LinkModel) -> None:
+        """Change the wires under way."""
+        self.model = model
+        self._is_faulty = model.reset_ppm > 0 or model.is_harsh
 
     def passes(self, sender: int, receiver: int) -> bool:
         """Whether the network carries anything from one index to another."""
@@ -181,7 +181,7 @@ class Network:
         if link.is_doomed:
             return True
         arrival_ns = self._arrival_ns(link, size, bulk)
-        if self.cuts or self.model.is_faulty:
+        if self._is_faulty or self.cuts:
             arrivals_ns = self._befallen(link, message, arrival_ns)
         else:
             arrivals_ns = (arrival_ns,)

@@ -88,7 +88,10 @@ class Participant:
         self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None = None
     ) -> None:
         """Send over the first connection that takes it; drop those that are gone."""
-        for link in list(self.links.get(peer, ())):
+        links = self.links.get(peer)
+        if not links or self.world.network.send(links[0], message, data):
+            return
+        for link in list(links):
             if self.world.network.send(link, message, data):
                 return
             if link.is_broken or not isinstance(message, Chunk):

@@ -155,7 +155,7 @@ def _run_safety_phase(cluster: Cluster, span_ns: Nanoseconds) -> None:
 
 def _run_liveness_phase(cluster: Cluster, scenario: Scenario, checker: SafetyChecker) -> None:
     config = scenario.config
-    cluster.world.network.model = config.model.without_resets()
+    cluster.world.network.set_model(config.model.without_resets())
     for index in range(config.peers):
         cluster.start(index)
     cluster.run_for(heal_span_ns(config))
