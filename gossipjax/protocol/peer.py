@@ -252,6 +252,8 @@ class PeerMachine:
 
     def _charge(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
         """Add the consequences of the refusals among `effects`."""
+        if not effects:
+            return effects
         charged: Effects = []
         for effect in effects:
             if isinstance(effect, Refuse):
