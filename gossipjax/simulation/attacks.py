@@ -111,11 +111,10 @@ class Attacker(Participant):
         """Values like those of an honest peer, different each time."""
         return payload_of(self.id, self.draws.next_u64(), self.world.manifest)
 
-    def offer_next(self, peer: PeerId) -> None:
-        """Offer a new update of one's own."""
+    def next_offer(self) -> Offer:
+        """A new update of one's own."""
         self.sequence += 1
-        update = self.seal(self.sequence, self.fresh_payload())
-        self.send(peer, Offer(update.header.sealed))
+        return Offer(self.seal(self.sequence, self.fresh_payload()).header.sealed)
 
     # ---- events ------------------------------------------------------------------------------
 
@@ -196,8 +195,9 @@ class SlowLoris(Attacker):
     """Offers updates and never sends them; asks for nothing; holds every place that it gets."""
 
     def act(self, neighbors: Sequence[PeerId]) -> None:
+        offer = self.next_offer()
         for peer in neighbors:
-            self.offer_next(peer)
+            self.send(peer, offer)
 
     def asked_for_chunks(self, peer: PeerId, get: Get) -> None:
         """Say nothing."""
@@ -232,7 +232,7 @@ class Replayer(Attacker):
                 update = self.draws.choice(list(self._served.values()))
                 self.send(peer, Offer(update.header.sealed))
             else:
-                self.offer_next(peer)
+                self.send(peer, self.next_offer())
 
 
 class StaleState(Attacker):
@@ -241,30 +241,29 @@ class StaleState(Attacker):
     def act(self, neighbors: Sequence[PeerId]) -> None:
         if self.sequence > 3:
             self.sequence = 0
+        offer = self.next_offer()
         for peer in neighbors:
-            self.offer_next(peer)
+            self.send(peer, offer)
 
 
 class OfferFlood(Attacker):
     """Sends as much as it can: offers, questions for peers, for offers and for chunks."""
 
     def act(self, neighbors: Sequence[PeerId]) -> None:
-        for peer in neighbors:
-            for _ in range(_FLOOD_PER_PULSE):
-                self.offer_next(peer)
-                self.send(peer, GetPeers())
-                self.send(peer, GetOffer())
-                root = self.draws.next_u64().to_bytes(8, "little") * 4
-                self.send(peer, Get(root, 0, limits.CREDIT_CHUNKS))
+        for _ in range(_FLOOD_PER_PULSE):
+            root = self.draws.next_u64().to_bytes(8, "little") * 4
+            flood = (self.next_offer(), GetPeers(), GetOffer(), Get(root, 0, 1))
+            for peer in neighbors:
+                for message in flood:
+                    self.send(peer, message)
 
 
 class Forger(Attacker):
     """Offers updates with signatures that are not its own."""
 
     def act(self, neighbors: Sequence[PeerId]) -> None:
+        sealed = self.next_offer().header
         for peer in neighbors:
-            self.sequence += 1
-            sealed = self.seal(self.sequence, self.fresh_payload()).header.sealed
             self.send(peer, Offer(Sealed(sealed.body, sealed.signature[::-1])))
 
 
