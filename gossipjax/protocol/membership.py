@@ -16,7 +16,7 @@ from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong
 
 _DIALS_PER_RETRY = 2
-_RECORDS_PER_PLACE = 4  # in the book; with fewer, every new neighbor is asked for more
+_RECORDS_PER_PLACE = 2  # in the book; with fewer, every new neighbor is asked for more
 
 
 class Neighbor:

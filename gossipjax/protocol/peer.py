@@ -27,7 +27,6 @@ from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, record_author
 from gossipjax.wire.messages import (
-    AnyMessage,
     Chunk,
     Get,
     GetOffer,
@@ -146,21 +145,13 @@ class PeerMachine:
             return [Disconnect(event.sender, "not a neighbor")]
         self._membership.heard(event.sender, now_ns)
         try:
-            effects = self._dispatch(
-                event.sender, neighbor.record.body, event.message, event.data, now_ns
-            )
+            effects = self._dispatch(neighbor, event, now_ns)
         except RemoteProtocolError as error:
             return self._refuse(event.sender, error.reason, now_ns)
         return self._charge(effects, now_ns)
 
-    def _dispatch(
-        self,
-        sender: PeerId,
-        record: PeerRecord,
-        message: AnyMessage,
-        data: bytes | memoryview | None,
-        now_ns: Nanoseconds,
-    ) -> Effects:
+    def _dispatch(self, neighbor: Neighbor, event: Received, now_ns: Nanoseconds) -> Effects:
+        sender, message, data = event.sender, event.message, event.data
         match message:  # most frequent first
             case Ping():
                 return self._membership.on_ping(sender, message, self._version)
@@ -171,7 +162,7 @@ class PeerMachine:
             case Get():
                 return self._dissemination.on_get(sender, message)
             case Offer():
-                return self._offered(sender, record, message, now_ns)
+                return self._offered(sender, neighbor.record.body, message, now_ns)
             case Missing():
                 return self._dissemination.on_missing(sender, message, now_ns)
             case GetOffer():
