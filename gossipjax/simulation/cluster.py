@@ -35,7 +35,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
         round_ns: between two shares of a peer.
         payload_floats: size of the one tensor that is shared.
         start_ns: the peers start evenly spread over this span.
-        bootstrap_max: join addresses given to a new peer, of peers that started before it.
+        bootstrap_max: join addresses given to a new peer: of the first, and of others that run.
         drift_ppm_max: clocks run fast or slow by up to so much.
         skew_s_max: wall clocks are ahead or behind by up to so much.
     """
@@ -134,7 +134,7 @@ class Cluster:
             slot.disk,
             slot.endpoint,
             slot.place,
-            self._bootstrap_for(),
+            self._bootstrap_for(index),
             life=slot.lives,
             drift_ppm=self._draws.between(-drift, drift),
             skew_s=self._draws.between(-skew, skew),
@@ -204,9 +204,18 @@ class Cluster:
             components.append(component)
         return sorted(components, key=len, reverse=True)
 
-    def _bootstrap_for(self) -> list[Address]:
-        running = [host.address for host in self.hosts.values()]
-        return self._draws.sample(running, self.config.bootstrap_max)
+    def _bootstrap_for(self, index: int) -> list[Address]:
+        """The join string of the first peer, which everybody has, and those of some others.
+
+        Without one that all have in common, an early crash can leave two networks behind of which
+        neither has ever heard of the other.
+        """
+        first = self._slots[0]
+        common = Address(first.endpoint, first.disk.identity.public.transport)
+        others = self._draws.sample(list(self.hosts.values()), self.config.bootstrap_max)
+        addresses = [] if index == 0 else [common]
+        addresses += [host.address for host in others if host.address != common]
+        return addresses[: self.config.bootstrap_max]
 
     def _make_slot(self, index: int) -> _Slot:
         place = (self._draws.below(1000), self._draws.below(1000))

@@ -148,19 +148,23 @@ def draw_partition(
 
 
 def draw_outage(draws: Draws, peers: int, at_ns: Nanoseconds, until_ns: Nanoseconds) -> Outage:
-    """One peer, or up to a third of all at once."""
+    """One peer, or up to a third of all at once.
+
+    The first peer stays who and where it is, since its join string is the one that all have.
+    """
     count = draws.choice((1, 1, draws.between(1, max(1, peers // 3))))
+    chosen = tuple(draws.sample(range(peers), count))
     politely = draws.below(4) == 0
-    keeps_disk = draws.below(3) != 0
+    keeps_disk = 0 in chosen or draws.below(3) != 0
     return Outage(
         at_ns=at_ns,
         until_ns=until_ns,
-        peers=tuple(draws.sample(range(peers), count)),
+        peers=chosen,
         politely=politely,
         silently=not politely and draws.below(2) == 0,
         keeps_disk=keeps_disk,
         corrupts_disk=keeps_disk and draws.below(4) == 0,
-        moves=draws.below(3) == 0,
+        moves=0 not in chosen and draws.below(3) == 0,
     )
 
 

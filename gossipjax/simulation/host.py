@@ -35,7 +35,7 @@ from gossipjax.simulation.participant import Participant
 from gossipjax.simulation.world import EPOCH_S, World
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
-from gossipjax.wire.envelope import Verified, open_record, record_author, seal_update
+from gossipjax.wire.envelope import Verified, open_record, seal_update
 from gossipjax.wire.messages import AnyMessage, PeerRecord, Sealed
 from gossipjax.wire.tensors import Manifest, check_values, unpack
 
@@ -50,7 +50,7 @@ class Disk:
     def __init__(self, identity: Identity, book_size: int):
         self.identity = identity
         self.sequence = 0
-        self.book: dict[PeerId, Sealed] = BoundedDict(book_size)
+        self.book: dict[bytes, Sealed] = BoundedDict(book_size)  # by signing key
 
 
 class Clock:
@@ -269,7 +269,7 @@ class SimulatedHost(Participant):
             case Disconnect():
                 self.disconnect(effect.peer)
             case Learn():
-                self.disk.book[record_author(effect.record.body)] = effect.record.sealed
+                self.disk.book[effect.record.body.sign_key] = effect.record.sealed
             case Refuse():
                 self.world.refused[effect.reason] += 1
             case Send():
