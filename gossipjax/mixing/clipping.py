@@ -50,7 +50,6 @@ def clip_distance(radius: float | None = None, *, byzantine: int | None = None) 
         distances = distances_to_slots(params, neighbors)
         bound = bound_of(distances)
         scale = jnp.where(distances <= bound, 1.0, bound / distances)
-
         scale = jnp.where(neighbors.self_weight > 0, scale, 1.0)
         payload = jax.tree.map(
             lambda own, stacked: _scale_difference(own, stacked, scale), params, neighbors.payload

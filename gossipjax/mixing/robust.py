@@ -7,7 +7,7 @@ enter, because a weight that a stranger claims must not buy votes.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,7 @@ def geometric_median(*, iterations: int = 8, smoothing: float = 1e-6) -> Mixer:
             distances = distances_to_inputs(center, params, neighbors)
             return convex_weights(weights / jnp.maximum(distances, smoothing))
 
-        center = _trim_all(params, neighbors.payload, _is_input(neighbors), middle).mean
+        center = _trim_all(params, neighbors.payload, _is_input(neighbors), middle)
         center, info = iterate_shares(step, center, weights, params, neighbors, iterations)
         return center, state, info
 
@@ -113,9 +113,9 @@ def geometric_median(*, iterations: int = 8, smoothing: float = 1e-6) -> Mixer:
 class _Trimmed(NamedTuple):
     """Mean, least and greatest of the inputs that are left, in each coordinate."""
 
-    mean: Any
-    least: Any
-    greatest: Any
+    mean: jax.Array
+    least: jax.Array
+    greatest: jax.Array
 
 
 def _trimming(trim_of: Callable[[Neighbors], jax.Array]) -> Mixer:
@@ -127,7 +127,7 @@ def _trimming(trim_of: Callable[[Neighbors], jax.Array]) -> Mixer:
         instead = own_or_mean(neighbors)
         mixed = jax.tree.map(
             lambda trimmed, other: jnp.where(is_enough, trimmed, other),
-            _trim_all(params, neighbors.payload, is_input, trim).mean,
+            _trim_all(params, neighbors.payload, is_input, trim),
             convex_sum(params, neighbors.payload, instead),
         )
         shares = _estimate_shares(params, neighbors.payload, is_input, trim)
@@ -140,12 +140,9 @@ def _is_input(neighbors: Neighbors) -> jax.Array:
     return input_weights(neighbors) > 0
 
 
-def _trim_all(params: Params, payload: Payload, is_input: jax.Array, trim: jax.Array) -> _Trimmed:
-    structure = jax.tree.structure(params)
-    leaves = zip(jax.tree.leaves(params), jax.tree.leaves(payload), strict=True)
-    trimmed = [_trim_leaf(own, stacked, is_input, trim) for own, stacked in leaves]
-    return _Trimmed(
-        *(jax.tree.unflatten(structure, column) for column in zip(*trimmed, strict=True))
+def _trim_all(params: Params, payload: Payload, is_input: jax.Array, trim: jax.Array) -> Params:
+    return jax.tree.map(
+        lambda own, stacked: _trim_leaf(own, stacked, is_input, trim).mean, params, payload
     )
 
 

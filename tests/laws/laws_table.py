@@ -50,6 +50,8 @@ class MixerCase(NamedTuple):
             least and the greatest value of the honest inputs. "far" promises it for payloads
             that are far off, "always" for any.
         moves_at_most: bound of the distance between old and new parameters, whatever arrives.
+        exact: a peer alone and the same peer under vmap get the same bits (on CPU). False for
+            rules that scale by distances, since sums over parameters are grouped differently.
     """
 
     name: str
@@ -58,6 +60,7 @@ class MixerCase(NamedTuple):
     faults: int = 0
     hull: str = ""
     moves_at_most: float | None = None
+    exact: bool = True
 
 
 class AlgorithmCase(NamedTuple):
@@ -68,12 +71,14 @@ class AlgorithmCase(NamedTuple):
         make: builds it; it gets K = 4 slots.
         mean: with symmetric weights it preserves the mean over the network.
         ordered: a slot is bound to one neighbor, so slots must not be permuted.
+        exact: a peer alone and the same peer under vmap get the same bits (on CPU).
     """
 
     name: str
     make: Callable[[], GossipAlgorithm]
     mean: bool = False
     ordered: bool = False
+    exact: bool = True
 
 
 def _discounted(decay: Decay) -> Mixer:
@@ -110,16 +115,28 @@ MIXERS = (
     MixerCase("age", lambda: _reweighed(_by_age), mean=True),
     MixerCase("limited", lambda: _reweighed(partial(_by_age, limit=4.0)), mean=True),
     MixerCase(
-        "clip", lambda: chain(clip_distance(0.5), weighted_mean()), True, 4, moves_at_most=0.5
+        "clip", lambda: chain(clip_distance(0.5), weighted_mean()), True, 4, "", 0.5, exact=False
     ),
-    MixerCase("clip_rank", lambda: chain(clip_distance(byzantine=1), weighted_mean()), faults=1),
     MixerCase(
-        "clip_trim", lambda: chain(clip_distance(0.5), trimmed_mean(1)), faults=4, moves_at_most=0.5
+        "clip_rank",
+        lambda: chain(clip_distance(byzantine=1), weighted_mean()),
+        False,
+        1,
+        exact=False,
     ),
-    MixerCase("centered_clip", lambda: centered_clip(1.0), faults=4, moves_at_most=3.0),
+    MixerCase(
+        "clip_trim",
+        lambda: chain(clip_distance(0.5), trimmed_mean(1)),
+        False,
+        4,
+        "",
+        0.5,
+        exact=False,
+    ),
+    MixerCase("centered_clip", lambda: centered_clip(1.0), False, 4, "", 3.0, exact=False),
     MixerCase("median", coordinate_median, faults=2, hull="always"),
     MixerCase("trimmed_mean", lambda: trimmed_mean(1), faults=1, hull="always"),
-    MixerCase("geometric_median", geometric_median, faults=1),
+    MixerCase("geometric_median", geometric_median, faults=1, exact=False),
     MixerCase("krum", lambda: krum(1), faults=1, hull="far"),
     MixerCase("multi_krum", lambda: multi_krum(1, 2), faults=1, hull="far"),
     MixerCase("nnm", lambda: nearest_neighbors(trimmed_mean(1), byzantine=1), faults=1, hull="far"),

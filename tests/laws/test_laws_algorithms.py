@@ -101,6 +101,8 @@ def test_vmap_equals_loop(case: AlgorithmCase):
         )
         alone = it.mix(shared[peer][1], pick(params, peer), neighbors)
         assert_close(pick(together, peer), alone)
+        if case.exact:
+            assert_same(pick(together[0], peer), alone[0])
 
 
 @every(where=lambda case: not case.ordered)

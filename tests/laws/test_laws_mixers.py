@@ -80,6 +80,8 @@ def test_vmap_equals_loop(case: MixerCase):
     for peer in (0, PEERS - 1):
         alone = it.mix(*pick((it.states, params, neighbors), peer))
         assert_close(pick(together, peer), alone)
+        if case.exact:
+            assert_same(pick(together[0], peer), alone[0])
 
 
 @every()
