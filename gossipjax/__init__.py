@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gossipjax import algorithms, data, mixing, models, training
+    from gossipjax import algorithms, data, mixing, models, topology, training
     from gossipjax.algorithms.averaging import gossip
     from gossipjax.errors import LocalProtocolError, RemoteProtocolError
     from gossipjax.runtime.config import PeerConfig, load_config
@@ -26,7 +26,7 @@ _HOMES = {
     "join": "gossipjax.runtime.swarm",
     "load_config": "gossipjax.runtime.config",
 }
-_MODULES = ("algorithms", "data", "mixing", "models", "training")
+_MODULES = ("algorithms", "data", "mixing", "models", "topology", "training")
 
 __all__ = [
     "LocalProtocolError",
@@ -41,6 +41,7 @@ __all__ = [
     "load_config",
     "mixing",
     "models",
+    "topology",
     "training",
 ]
 
