@@ -64,7 +64,7 @@ def own_or_mean(neighbors: Neighbors) -> jax.Array:
 
 def convex_weights(weights: jax.Array) -> jax.Array:
     """Weights `[1 + K]` scaled to a sum of 1; all on the own parameters when there are none."""
-    weights = _rounded(weights.astype(jnp.float32))
+    weights = rounded(weights.astype(jnp.float32))
     # One after another: how a sum over an axis is grouped differs from program to program.
     total = sum(weights[index] for index in range(weights.shape[0]))
     scale = 1 / jnp.where(total > 0, total, 1)
@@ -132,6 +132,17 @@ def metropolis_weights(neighbors: Neighbors, degree: jax.Array, degrees: jax.Arr
     return neighbors._replace(weight=weight, self_weight=self_weight)
 
 
+def rounded(product: jax.Array) -> jax.Array:
+    """The product itself, rounded before anything is added to it.
+
+    Compilers turn `a * b + c` into one operation with one rounding in some programs and not in
+    others. A peer on the network and the same peer among a thousand simulated ones must get the
+    same bits, so something must stand between the two; this costs nothing and is seen by no value
+    but infinity.
+    """
+    return jnp.minimum(product, jnp.finfo(product.dtype).max)
+
+
 def info_of(shares: jax.Array) -> MixInfo:
     """Convex weights `[1 + K]` as diagnostics."""
     return MixInfo(shares[1:], shares[0])
@@ -148,17 +159,6 @@ def _convex_sum(own: jax.Array, stacked: jax.Array, shares: jax.Array) -> jax.Ar
     # memory (20 times faster on CPU at 10 million parameters; benchmarks/bench_mix.py).
     for slot in range(stacked.shape[0]):
         # where, not 0 * x: an empty slot may hold NaN.
-        term = _rounded(shares[1 + slot] * (stacked[slot].astype(dtype) - anchor))
+        term = rounded(shares[1 + slot] * (stacked[slot].astype(dtype) - anchor))
         total += jnp.where(shares[1 + slot] > 0, term, 0)
     return total.astype(own.dtype)
-
-
-def _rounded(product: jax.Array) -> jax.Array:
-    """The product itself, rounded before anything is added to it.
-
-    Compilers turn `a * b + c` into one operation with one rounding in some programs and not in
-    others. A peer on the network and the same peer among a thousand simulated ones must get the
-    same bits, so something must stand between the two; this costs nothing and is seen by no value
-    but infinity.
-    """
-    return jnp.minimum(product, jnp.finfo(product.dtype).max)

@@ -14,14 +14,21 @@ State = Any
 class Neighbors(NamedTuple):
     """What has arrived, in K slots of fixed number, so that mixing compiles once.
 
+    The weights are a row of the mixing matrix W, up to a factor:
+
+        W_i,j(k) = weight_k / (self_weight + Σ_l weight_l),   W_i,i = self_weight / (the same)
+
+    A simulator puts the row of its topology here (see `gossipjax.topology`; Metropolis weights make
+    W doubly stochastic); a peer on the network its neighbors' work relative to its own. Where a
+    slot stays empty, the others share out its weight.
+
     Attributes:
         payload: pytree of arrays `[K, …]`. An empty slot may hold anything, NaN included.
-        weight: float32 `[K]`, ≥ 0, relative to this peer's own weight of `self_weight`;
-            0 marks an empty slot.
+        weight: float32 `[K]`, ≥ 0; 0 marks an empty slot.
         staleness: float32 `[K]`, ≥ 0: local steps by which the slot's version is behind.
         slot_is_new: bool `[K]`: the slot has changed since the last mix.
-        self_weight: float32 scalar, ≥ 0: 1 unless a transform changes it; 0 for a joiner, whose
-            own parameters are worth nothing: it adopts what it is given.
+        self_weight: float32 scalar, ≥ 0; 0 for a joiner, whose own parameters are worth nothing:
+            it adopts what it is given.
     """
 
     payload: Payload
@@ -44,21 +51,51 @@ class MixInfo(NamedTuple):
     self_weight: jax.Array
 
 
+class Needs(NamedTuple):
+    """What an algorithm needs of the transport for its equations to hold.
+
+    A simulator with a fixed topology gives all of it. A peer on the network exchanges with random
+    neighbors, and updates may come late or not at all, so it gives none: it refuses an algorithm
+    that needs something (see `gossipjax.join`).
+
+    Attributes:
+        lossless: in each round every payload reaches all its receivers, once, before they mix.
+        reciprocal: peers hear each other in the same round, with equal weights: W is symmetric.
+        sticky_slots: a slot belongs to one neighbor for good, and its weight never changes.
+        tree: the graph has no cycles.
+    """
+
+    lossless: bool = False
+    reciprocal: bool = False
+    sticky_slots: bool = False
+    tree: bool = False
+
+
 class GossipAlgorithm(NamedTuple):
     """Decentralized training as three pure functions, in the manner of an optax transformation.
 
-    A peer calls `jit` of them; a simulator calls `vmap` of the same.
+    A peer calls `jit` of them; a simulator calls `vmap` of the same. A round is: local steps, then
+    `share`, then `mix`, which is called in every round, also when nothing has arrived. A peer on
+    the network leaves out a `share` while its last payload is not out yet, so only an algorithm
+    that needs a lossless transport may rely on it.
+
+    An algorithm sees parameters as the last `mix` left them and as the local steps left them. Their
+    difference is the pseudo-gradient of the round; for one step of SGD it is η times the gradient.
+    So methods that act on gradients (momentum, gradient tracking, D²) are written on differences,
+    and work with any optimizer and any number of local steps.
 
     Attributes:
         init: `(params) → state`.
         share: `(state, params, key) → (payload, state)`: what this peer tells. The payload is a
             pytree of arrays of static shape.
         mix: `(state, params, neighbors) → (params, state, info)`.
+        needs: what the transport has to give.
     """
 
     init: Callable[[Params], State]
     share: Callable[[State, Params, jax.Array], tuple[Payload, State]]
     mix: Callable[[State, Params, Neighbors], tuple[Params, State, MixInfo]]
+    needs: Needs = Needs()
 
 
 class Mixer(NamedTuple):

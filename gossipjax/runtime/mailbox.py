@@ -54,11 +54,15 @@ class Mailbox:
             return self._is_sealing or self._outbox is not None
 
     def take(self, count: int) -> list[Arrival]:
-        """Training: up to `count` arrivals, oldest first; if one is to be adopted, it alone."""
+        """Training: the `count` oldest arrivals, by author; if one is to be adopted, it alone.
+
+        By author, so that the same arrivals give the same sums to the last bit, in whatever order
+        they came.
+        """
         with self._lock:
             adopted = [a.author for a in self._inbox.values() if a.adopt]
-            authors = adopted or list(self._inbox)
-            return [self._inbox.pop(author) for author in authors[:count]]
+            authors = sorted((adopted or list(self._inbox))[:count])
+            return [self._inbox.pop(author) for author in authors]
 
     def next_outgoing(self) -> Outgoing | None:
         """Network: the payload to seal now, if any; `sealed` has to follow."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.errors import LocalProtocolError
-from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Neighbors, State
+from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Needs, Neighbors, State
 from gossipjax.runtime.config import PeerConfig, load_config
 from gossipjax.runtime.host import Host
 from gossipjax.runtime.mailbox import Arrival, Outgoing
@@ -54,7 +54,8 @@ def join(
         A `Swarm`, already listening; close it, or use it in a `with` statement.
 
     Raises:
-        LocalProtocolError: wrong settings or parameters; the text says what and what to do.
+        LocalProtocolError: wrong settings or parameters, or an algorithm that needs what a network
+            cannot give (see `gossipjax.mixing.Needs`); the text says what and what to do.
     """
     return Swarm(load_config(config, **overrides), params, algorithm, version=version, seed=seed)
 
@@ -86,6 +87,7 @@ class Swarm:
     ):
         self._config = config
         self._algorithm = algorithm or _default_algorithm()
+        _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
         self._form = _form(params)
         self._state = _init(self._algorithm, params)
@@ -129,7 +131,7 @@ class Swarm:
                 between peers counts.
 
         Returns:
-            Parameters to go on with: `params` itself when nothing has arrived.
+            Parameters to go on with: `params` itself when no round is due.
 
         Raises:
             LocalProtocolError: `params` has another structure, shape or dtype than at `join`, or
@@ -152,9 +154,7 @@ class Swarm:
             )
         self._settle_version()
         self._publish(params)
-        arrivals = self._host.mailbox.take(self._config.slots)
-        if arrivals:
-            params = self._fold_in(params, arrivals)
+        params = self._fold_in(params, self._host.mailbox.take(self._config.slots))
         self.round += 1
         if self._lines is not None:
             self._lines.write(self.describe())
@@ -261,7 +261,7 @@ class Swarm:
             ratio = arrival.samples / self._last_samples
             weight[slot] = min(ratio, self._config.work_ratio_max)
             staleness[slot] = max(0.0, self._version - version)
-        adopt = arrivals[0].adopt
+        adopt = bool(arrivals) and arrivals[0].adopt
         if adopt:
             weight[0] = 1.0
             versions = [float(arrivals[0].version)]
@@ -275,7 +275,8 @@ class Swarm:
             np.float32(0.0 if adopt else 1.0),
         )
         self._pending = _Pending(info, versions, self._version)
-        self._metrics.mixed(staleness[: len(arrivals)].tolist())
+        if arrivals:
+            self._metrics.mixed(staleness[: len(arrivals)].tolist())
         return params
 
     def _slots(self, arrivals: list[Arrival]) -> list[Payload]:
@@ -338,6 +339,16 @@ def _mix(
         self_weight=self_weight,
     )
     return algorithm.mix(state, params, neighbors)
+
+
+def _refuse_needs(needs: Needs) -> None:
+    needed = [name for name, is_needed in needs._asdict().items() if is_needed]
+    if needed:
+        raise LocalProtocolError(
+            f"this algorithm needs of the transport: {', '.join(needed)}; a peer on the network "
+            "exchanges with random neighbors, and updates may come late or not at all. Take an "
+            "algorithm without needs, such as gossip or quasi_global_momentum, or simulate this one"
+        )
 
 
 def _stop(host: Host, lines: JsonLines | None) -> None:

@@ -61,3 +61,11 @@ def test_one_payload_is_sealed_at_a_time_and_the_newest_waits():
     assert taken.version == 3
     mailbox.sealed()
     assert not mailbox.is_busy
+
+
+def test_what_is_taken_together_is_in_the_order_of_the_authors():
+    mailbox = Mailbox(8)
+    for author in (3, 1, 2, 0):
+        mailbox.deliver(arrival(author))
+    assert [a.author[0] for a in mailbox.take(3)] == [1, 2, 3]
+    assert [a.author[0] for a in mailbox.take(3)] == [0]
