@@ -1,7 +1,7 @@
-"""`python -m gossipjax.peer`: run a peer, see a demo, make a key.
+"""`python -m gossipjax.peer`: run a peer, see a demo, replay a journal, make a key.
 
-Exit codes: 0 done; 1 a defect (with a traceback); 2 wrong usage or settings; 130 stopped by Ctrl-C
-or SIGTERM, after a checkpoint.
+Exit codes: 0 done; 1 a defect (with a traceback), or a replay with other effects; 2 wrong usage or
+settings; 130 stopped by Ctrl-C or SIGTERM, after a checkpoint.
 """
 
 import json
@@ -115,6 +115,22 @@ def demo(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (LocalProtocolError, ValueError) as error:
         _fail(error)
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="What a peer wrote under `journal_file`.")],
+) -> None:
+    """Check that the protocol does today what a peer once did, event by event."""
+    from gossipjax.crypto.suite import ed25519_suite
+    from gossipjax.runtime.journal import replay as replay_journal
+
+    try:
+        ended = replay_journal(journal, ed25519_suite())
+    except LocalProtocolError as error:
+        _fail(error)
+    typer.echo(str(ended))
+    raise typer.Exit(1 if ended.divergence else 0)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """Who has what: offers, and pulling the offered updates chunk by chunk with credit."""
 
+from collections.abc import Callable
+
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
@@ -71,8 +73,10 @@ class DisseminationMachine:
         manifest_digest: bytes,
         payload_bytes: int,
         suite: CryptoSuite,
+        hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
     ):
         self._config = config
+        self._hash_leaf = hash_leaf
         self._manifest_digest = manifest_digest
         self._payload_bytes = payload_bytes
         self._suite = suite
@@ -176,7 +180,7 @@ class DisseminationMachine:
             self._forgive_late_chunk(peer, chunk)
             return []
         try:
-            _check_chunk(download.header.body, chunk, data)
+            self._check_chunk(download.header.body, chunk, data)
         except RemoteProtocolError:
             self._drop(peer)
             raise
@@ -260,11 +264,10 @@ class DisseminationMachine:
             headers.append(self._downloads[author].header)
         return max((header.body.sequence for header in headers if header is not None), default=-1)
 
-
-def _check_chunk(header: UpdateHeader, chunk: Chunk, data: bytes | memoryview) -> None:
-    expected = chunk_size(header.size, chunk.index)
-    if len(data) != expected:
-        raise RemoteProtocolError("size", f"chunk {chunk.index} has {expected} B, got {len(data)}")
-    count = chunk_count(header.size)
-    if not proves(header.root, chunk.index, count, leaf_hash(data), chunk.proof):
-        raise RemoteProtocolError("root", f"chunk {chunk.index} is not the announced one")
+    def _check_chunk(self, header: UpdateHeader, chunk: Chunk, data: bytes | memoryview) -> None:
+        index, expected = chunk.index, chunk_size(header.size, chunk.index)
+        if len(data) != expected:
+            raise RemoteProtocolError("size", f"chunk {index} has {expected} B, got {len(data)}")
+        count = chunk_count(header.size)
+        if not proves(header.root, index, count, self._hash_leaf(data), chunk.proof):
+            raise RemoteProtocolError("root", f"chunk {index} is not the announced one")

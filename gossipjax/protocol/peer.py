@@ -1,6 +1,6 @@
 """`PeerMachine`: routes events to the machines of one peer and gathers their effects."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gossipjax.crypto.suite import CryptoSuite
@@ -26,6 +26,7 @@ from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, record_author
+from gossipjax.wire.merkle import leaf_hash
 from gossipjax.wire.messages import (
     Chunk,
     Get,
@@ -69,6 +70,7 @@ class PeerMachine:
         book: records remembered from an earlier life.
         version: model version to begin with.
         epoch_s: Unix time in seconds at protocol time 0; for the expiry of records only.
+        hash_leaf: how a received chunk is hashed; a replay, which has no chunks, knows the result.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class PeerMachine:
         book: Iterable[Verified[PeerRecord]] = (),
         version: int = 0,
         epoch_s: int = 0,
+        hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
     ):
         self.id = record_author(record.body)
         self._config = config
@@ -93,7 +96,9 @@ class PeerMachine:
         self._faults = BoundedDict[PeerId, _Faults](config.book_size)
         self._banned_until_ns = BoundedDict[PeerId, Nanoseconds](config.book_size)
         self._membership = MembershipMachine(config, record, suite, self._rng, bootstrap, book)
-        self._dissemination = DisseminationMachine(config, manifest_digest, payload_bytes, suite)
+        self._dissemination = DisseminationMachine(
+            config, manifest_digest, payload_bytes, suite, hash_leaf
+        )
         self._catch_up = CatchUpMachine(
             config, self._rng, joins_others=self._membership.joins_others
         )

@@ -65,6 +65,13 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics_file: str = ""
     """A JSON-lines file that gets one line per round. Empty: none."""
 
+    journal_file: str = ""
+    """A file that gets every event of the protocol, for `python -m gossipjax.peer replay`; replaced
+    at each start. No keys and no parameters are in it. Empty: none."""
+
+    journal_bytes_max: Annotated[int, Meta(ge=1)] = 256 << 20
+    """The journal ends when it is this large: about 12 hours at 2 rounds a second."""
+
     protocol: ProtocolConfig = ProtocolConfig()
     """Parameters of the protocol; a table `[protocol]` in the file, `protocol.fanout` elsewhere."""
 

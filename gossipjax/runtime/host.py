@@ -23,15 +23,16 @@ from gossipjax.protocol.effects import (
     Deliver,
     Disconnect,
     Effect,
+    Effects,
     Inspect,
     Learn,
     Refuse,
     Send,
 )
 from gossipjax.protocol.events import DeadlinePassed, Event, Inspected, Published, Stopping
-from gossipjax.protocol.peer import PeerMachine
 from gossipjax.runtime.address import advertised_endpoint
 from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.journal import Beginning, Journal
 from gossipjax.runtime.links import Links
 from gossipjax.runtime.mailbox import Arrival, Mailbox, Outgoing
 from gossipjax.runtime.metrics import Metrics
@@ -41,7 +42,6 @@ from gossipjax.types import PeerId, RunId, short
 from gossipjax.wire.address import Address, format_join, parse_join
 from gossipjax.wire.envelope import (
     Verified,
-    open_record,
     peer_id,
     record_author,
     run_id,
@@ -186,6 +186,7 @@ class Host:
         self._approved: dict[tuple[PeerId, bytes], list[np.ndarray]] = {}
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="gossipjax-worker")
         self._store = Store(self._store_folder, self._config.protocol.book_size)
+        self._journal: Journal | None = None
         try:
             self._links = Links(
                 self._identity, self._config, self._metrics, self._run, self._suite, self._feed
@@ -203,6 +204,8 @@ class Host:
                 self._timer.cancel()
             self._workers.shutdown(wait=False, cancel_futures=True)
             self._store.close()
+            if self._journal is not None:
+                self._journal.close()
 
     async def _serve(self) -> None:
         self._links.transport.listen()
@@ -231,18 +234,22 @@ class Host:
         self._links.introduce(record)
         endpoint = record.body.addresses[0]
         self.join_string = format_join(Address(endpoint, self._identity.public.transport))
-        self._machine = PeerMachine(
-            self._config.protocol,
-            record,
+        beginning = Beginning(
+            run=self._run,
+            config=self._config.protocol,
+            record=record.sealed,
             manifest_digest=self._manifest.digest,
             payload_bytes=self._manifest.nbytes,
-            suite=self._suite,
             seed=secrets.randbits(64),
-            bootstrap=[parse_join(text) for text in self._config.join],
-            book=self._remembered_records(now_s),
+            bootstrap=tuple(parse_join(text) for text in self._config.join),
+            book=tuple(self._store.book()),
             version=self._first_version,
             epoch_s=now_s,
         )
+        self._machine = beginning.machine(self._suite)
+        if self._config.journal_file:
+            path = Path(self._config.journal_file).expanduser()
+            self._journal = Journal(path, self._config.journal_bytes_max, beginning)
 
     def _make_record(self, now_s: int) -> Verified[PeerRecord]:
         public = self._identity.public
@@ -256,15 +263,6 @@ class Host:
             expires_s=now_s + _RECORD_LIFE_S,
         )
         return seal_record(record, self._identity, self._suite)
-
-    def _remembered_records(self, now_s: int) -> list[Verified[PeerRecord]]:
-        records: list[Verified[PeerRecord]] = []
-        for sealed in self._store.book():
-            try:
-                records.append(open_record(sealed, self._run, self._suite, now_s))
-            except RemoteProtocolError as error:
-                _logger.debug("address book: %s", error)
-        return records
 
     def _feed(self, event: Event) -> None:
         """Hand an event to the machine and carry out what it wants, then arm the one timer.
@@ -292,11 +290,16 @@ class Host:
     def _handle(self, event: Event) -> None:
         # Whatever goes wrong here is a defect, or a full disk. It must not end the network thread:
         # somebody may be able to provoke it.
+        now_ns = self._now_ns()
+        outcome: Effects | Exception
         try:
-            effects = self._machine.handle(event, self._now_ns())
-        except Exception:
+            outcome = self._machine.handle(event, now_ns)
+        except Exception as error:
             _logger.exception("defect: handling %s", type(event).__name__)
-            return
+            outcome = error
+        if self._journal is not None:
+            self._journal.note(event, now_ns, outcome)
+        effects = [] if isinstance(outcome, Exception) else outcome
         for effect in effects:
             try:
                 self._carry_out(effect)

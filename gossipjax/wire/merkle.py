@@ -39,6 +39,11 @@ class MerkleTree:
         """32 bytes that commit to every chunk and to their order."""
         return self._levels[-1][0]
 
+    @property
+    def leaves(self) -> tuple[bytes, ...]:
+        """The hashes of the chunks, in order."""
+        return tuple(self._levels[0])
+
     def proof(self, index: int) -> tuple[bytes, ...]:
         """The sibling hashes from leaf `index` up to the root."""
         siblings: list[bytes] = []

@@ -28,6 +28,7 @@ def main() -> None:
                 value=float(params["w"][0]),
                 version=swarm.version,
                 neighbors=swarm.neighbors,
+                ids=[peer.hex() for peer in swarm.neighbor_versions],
                 mixed=swarm.metrics().updates_mixed,
                 refused=swarm.metrics().updates_refused,
             )

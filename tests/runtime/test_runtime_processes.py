@@ -1,33 +1,21 @@
 """Peers as operating system processes on 127.0.0.1: attacks, kills, pauses, restarts."""
 
-import json
-import queue
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from peer_processes import HERE, QUICK, PeerProcess, peer_process
 from runtime_peers import wait_until
 
 import gossipjax as gj
 from gossipjax.runtime.mailbox import Arrival
 from gossipjax.runtime.swarm import Swarm
 
-HERE = Path(__file__).parent
 SIZE = 600_000  # three chunks
-QUICK: dict[str, Any] = {
-    "listen": "tcp://127.0.0.1:0",
-    "round_seconds": 0.02,
-    "protocol": {"catch_up_settle_ns": 50_000_000, "retry_min_ns": 100_000_000},
-}
 
 REASONS = {
     "not_a_number": "nonfinite",
@@ -49,59 +37,6 @@ REASONS = {
     "garbage": "malformed",
     "greeting_again": "malformed",
 }
-
-
-class PeerProcess:
-    """A `process_peer.py`, and the last thing that it said."""
-
-    def __init__(self, *others: str, value: float, **settings: Any):
-        config = {**QUICK, "join": list(others), **settings.pop("config", {})}
-        arguments = json.dumps({"config": config, "value": value, **settings})
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "process_peer.py"), arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.last: dict[str, Any] = {}
-        first: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, args=(first,), daemon=True)
-        self._listener.start()
-        self.join_string = first.get(timeout=30)["join"]
-
-    def _listen(self, first: "queue.Queue[dict[str, Any]]") -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            record = json.loads(line)
-            if "join" in record:
-                first.put(record)
-            else:
-                self.last = record
-
-    def end(self) -> None:
-        """Let it close properly."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(10) == 0
-
-    def kill(self) -> None:
-        self.process.kill()
-        with self.process:  # closes the pipes
-            self._listener.join(10)
-
-    def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-
-    def unpause(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def peer_process(*others: str, value: float = 0.0, **settings: Any) -> Iterator[PeerProcess]:
-    peer = PeerProcess(*others, value=value, **settings)
-    try:
-        yield peer
-    finally:
-        peer.kill()
 
 
 class Attackers:
