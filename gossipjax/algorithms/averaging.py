@@ -38,4 +38,4 @@ def gossip(mixer: Mixer | None = None) -> GossipAlgorithm:
     def share(state: State, params: Params, key: jax.Array) -> tuple[Params, State]:
         return params, state
 
-    return GossipAlgorithm(chosen.init, share, chosen.mix)
+    return GossipAlgorithm(chosen.init, share, chosen.mix, acts_alone=False)

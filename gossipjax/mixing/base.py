@@ -75,9 +75,9 @@ class GossipAlgorithm(NamedTuple):
     """Decentralized training as three pure functions, in the manner of an optax transformation.
 
     A peer calls `jit` of them; a simulator calls `vmap` of the same. A round is: local steps, then
-    `share`, then `mix`, which is called in every round, also when nothing has arrived. A peer on
-    the network leaves out a `share` while its last payload is not out yet, so only an algorithm
-    that needs a lossless transport may rely on it.
+    `share`, then `mix`, also when nothing has arrived (see `acts_alone`). A peer on the network
+    leaves out a `share` while its last payload is not out yet, so only an algorithm that needs a
+    lossless transport may rely on it.
 
     An algorithm sees parameters as the last `mix` left them and as the local steps left them. Their
     difference is the pseudo-gradient of the round; for one step of SGD it is η times the gradient.
@@ -90,12 +90,16 @@ class GossipAlgorithm(NamedTuple):
             pytree of arrays of static shape.
         mix: `(state, params, neighbors) → (params, state, info)`.
         needs: what the transport has to give.
+        acts_alone: whether `mix` changes anything in a round in which nothing has arrived. Where it
+            does not, a peer on the network leaves the call out, and with it a pass over all
+            parameters.
     """
 
     init: Callable[[Params], State]
     share: Callable[[State, Params, jax.Array], tuple[Payload, State]]
     mix: Callable[[State, Params, Neighbors], tuple[Params, State, MixInfo]]
     needs: Needs = Needs()
+    acts_alone: bool = True
 
 
 class Mixer(NamedTuple):

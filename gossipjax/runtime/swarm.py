@@ -154,7 +154,9 @@ class Swarm:
             )
         self._settle_version()
         self._publish(params)
-        params = self._fold_in(params, self._host.mailbox.take(self._config.slots))
+        arrivals = self._host.mailbox.take(self._config.slots)
+        if arrivals or self._algorithm.acts_alone:
+            params = self._fold_in(params, arrivals)
         self.round += 1
         if self._lines is not None:
             self._lines.write(self.describe())

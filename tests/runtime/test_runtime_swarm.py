@@ -92,7 +92,7 @@ def test_alone_parameters_come_back_as_they_are(join):
     params = {"w": jnp.ones(4)}
     swarm = join(params)
     for _ in range(5):
-        np.testing.assert_array_equal(swarm.mix(params)["w"], params["w"])
+        assert swarm.mix(params) is params  # no pass over them that would change nothing
         time.sleep(0.01)
     assert swarm.version == 5
 
@@ -147,7 +147,7 @@ def test_a_peer_that_hears_nothing_mixes_in_every_round_all_the_same(join):
         return jax.tree.map(lambda x: x + 1, mixed), state, info
 
     params: Any = {"w": jnp.zeros(3)}
-    swarm = join(params, algorithm=base._replace(mix=mix), round_steps=1)
+    swarm = join(params, algorithm=base._replace(mix=mix, acts_alone=True), round_steps=1)
     for _ in range(3):
         params = swarm.mix(params)
     np.testing.assert_array_equal(params["w"], 3)
