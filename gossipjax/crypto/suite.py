@@ -8,6 +8,9 @@ from typing import NamedTuple
 from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
+from gossipjax.crypto import ecvrf
+from gossipjax.crypto.ecvrf import InvalidProof
+
 SIGNATURE_BYTES = 64
 KEY_BYTES = 32
 
@@ -19,11 +22,15 @@ class CryptoSuite(NamedTuple):
         sign: `(seed, domain, message) → signature`; `seed` 32 bytes, signature 64 bytes.
         verify: `(public_key, domain, message, signature) → bool`; never raises on bytes.
         digest: `(data) → 32 bytes`, collision resistant.
+        prove: `(seed, alpha) → (proof, beta)`; `seed` is the VRF seed, proof 80, beta 64 bytes.
+        verify_proof: `(vrf_key, alpha, proof) → beta`; raises `InvalidProof` and nothing else.
     """
 
     sign: Callable[[bytes, bytes, bytes], bytes]
     verify: Callable[[bytes, bytes, bytes, bytes], bool]
     digest: Callable[[bytes], bytes]
+    prove: Callable[[bytes, bytes], tuple[bytes, bytes]]
+    verify_proof: Callable[[bytes, bytes, bytes], bytes]
 
 
 def _prefixed(domain: bytes, message: bytes) -> bytes:
@@ -49,9 +56,14 @@ def _ed25519_verify(public_key: bytes, domain: bytes, message: bytes, signature:
     return True
 
 
+def _ecvrf_prove(seed: bytes, alpha: bytes) -> tuple[bytes, bytes]:
+    proof = ecvrf.prove(ecvrf.keypair(seed)[0], alpha)
+    return proof, ecvrf.proof_to_hash(proof)
+
+
 def ed25519_suite() -> CryptoSuite:
-    """Ed25519 (RFC 8032) over domain-prefixed messages, and SHA-256."""
-    return CryptoSuite(_ed25519_sign, _ed25519_verify, _sha256)
+    """Ed25519 (RFC 8032) over domain-prefixed messages, SHA-256, and ECVRF (RFC 9381)."""
+    return CryptoSuite(_ed25519_sign, _ed25519_verify, _sha256, _ecvrf_prove, ecvrf.verify)
 
 
 def _keyed_hash(key: bytes, domain: bytes, message: bytes) -> bytes:
@@ -66,10 +78,29 @@ def _keyed_hash_verify(public_key: bytes, domain: bytes, message: bytes, signatu
     return hmac.compare_digest(_keyed_hash(public_key, domain, message), signature)
 
 
+_PROOF_PADDING = bytes(ecvrf.PROOF_BYTES - ecvrf.OUTPUT_BYTES)
+
+
+def _keyed_hash_prove(seed: bytes, alpha: bytes) -> tuple[bytes, bytes]:
+    beta = _keyed_hash(seed, b"vrf", alpha)
+    return beta + _PROOF_PADDING, beta
+
+
+def _keyed_hash_verify_proof(vrf_key: bytes, alpha: bytes, proof: bytes) -> bytes:
+    if len(vrf_key) != KEY_BYTES:
+        raise InvalidProof(f"a public key is {KEY_BYTES} bytes, got {len(vrf_key)}")
+    expected, beta = _keyed_hash_prove(vrf_key, alpha)
+    if not hmac.compare_digest(expected, proof):
+        raise InvalidProof("the proof does not belong to this public key and alpha")
+    return beta
+
+
 def insecure_suite() -> CryptoSuite:
-    """A keyed hash in place of signatures: anyone who knows a *public* key can forge.
+    """A keyed hash in place of signatures and proofs: who knows a *public* key can forge.
 
     For simulations only, where ten thousand peers would otherwise be an elliptic-curve benchmark.
-    The signing seed and the public key are the same bytes.
+    Seeds and public keys are the same bytes.
     """
-    return CryptoSuite(_keyed_hash, _keyed_hash_verify, _sha256)
+    return CryptoSuite(
+        _keyed_hash, _keyed_hash_verify, _sha256, _keyed_hash_prove, _keyed_hash_verify_proof
+    )

@@ -2,6 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossipjax.crypto import ecvrf
+from gossipjax.crypto.ecvrf import InvalidProof
 from gossipjax.crypto.suite import CryptoSuite, ed25519_suite, insecure_suite
 
 SEED = bytes(range(32))
@@ -80,6 +82,31 @@ def test_digest_is_sha256():
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4
     for suite, _ in SUITES.values():
         assert suite.digest(b"abc").hex() == expected
+
+
+def test_a_proof_gives_its_output_to_everybody(suite_and_key: tuple[CryptoSuite, bytes]):
+    suite, key = suite_and_key
+    proof, beta = suite.prove(SEED, b"alpha")
+    assert (len(proof), len(beta)) == (ecvrf.PROOF_BYTES, ecvrf.OUTPUT_BYTES)
+    assert suite.verify_proof(key, b"alpha", proof) == beta
+    assert suite.prove(SEED, b"another")[1] != beta
+
+
+def test_no_altered_proof_verifies(suite_and_key: tuple[CryptoSuite, bytes]):
+    suite, key = suite_and_key
+    proof, _ = suite.prove(SEED, b"alpha")
+    altered = [(key, b"alpha", _flip(proof, bit)) for bit in range(0, 640, 7)]
+    altered += [(_flip(key, bit), b"alpha", proof) for bit in range(0, 256, 7)]
+    for case in (*altered, (key, b"alphb", proof), (key, b"alpha", proof[:-1])):
+        with pytest.raises(InvalidProof):
+            suite.verify_proof(*case)
+
+
+@pytest.mark.parametrize("name", SUITES)
+@given(key=st.binary(max_size=40), alpha=st.binary(), proof=st.binary(max_size=90))
+def test_verify_proof_raises_one_thing_only(name: str, key: bytes, alpha: bytes, proof: bytes):
+    with pytest.raises(InvalidProof):
+        SUITES[name][0].verify_proof(key, alpha, proof)
 
 
 def _flip(data: bytes, bit: int) -> bytes:
