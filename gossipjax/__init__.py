@@ -7,11 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gossipjax import algorithms, data, mixing, models, topology, training
+    from gossipjax import algorithms, data, mixing, models, simulation, topology, training
     from gossipjax.algorithms.averaging import gossip
     from gossipjax.errors import LocalProtocolError, RemoteProtocolError
     from gossipjax.runtime.config import PeerConfig, load_config
     from gossipjax.runtime.swarm import Swarm, join
+    from gossipjax.simulation.learner import simulate
     from gossipjax.training.workload import Workload
 
 __version__ = "0.1.0"
@@ -25,8 +26,9 @@ _HOMES = {
     "gossip": "gossipjax.algorithms.averaging",
     "join": "gossipjax.runtime.swarm",
     "load_config": "gossipjax.runtime.config",
+    "simulate": "gossipjax.simulation.learner",
 }
-_MODULES = ("algorithms", "data", "mixing", "models", "topology", "training")
+_MODULES = ("algorithms", "data", "mixing", "models", "simulation", "topology", "training")
 
 __all__ = [
     "LocalProtocolError",
@@ -41,6 +43,8 @@ __all__ = [
     "load_config",
     "mixing",
     "models",
+    "simulate",
+    "simulation",
     "topology",
     "training",
 ]

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import msgspec
 
 from gossipjax.runtime.background import give_way, start_backend_in_background
-from gossipjax.runtime.checkpoint import Checkpoints
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import JsonLines
 from gossipjax.runtime.swarm import Swarm, join
+from gossipjax.training.checkpoint import Checkpoints
 from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
 from gossipjax.training.workload import Shard, Workload
 from gossipjax.types import Params, PeerId

@@ -1,4 +1,4 @@
-"""Checkpoints of a peer's training, by Orbax: written in the background, complete or absent."""
+"""Checkpoints of training, by Orbax: written in the background, complete or absent."""
 
 from pathlib import Path
 from typing import Any
