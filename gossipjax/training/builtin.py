@@ -11,7 +11,7 @@ import numpy.typing as npt
 import optax
 
 from gossipjax import data, models
-from gossipjax.training.workload import Batch, Shard, Workload
+from gossipjax.training.workload import Batch, Shard, Workload, public_samples
 
 
 def fashion_mnist(
@@ -38,7 +38,13 @@ def fashion_mnist(
     images = data.fashion_mnist() if full else data.fashion_mnist_12k()
     model = models.CNN(images.classes, (16, 32, 64), dtype=_compute_dtype(dtype))
     return _classification(
-        model, images, alpha, partition_seed, batch_size, _optimizer(learning_rate, decay_steps)
+        model,
+        images,
+        alpha,
+        partition_seed,
+        batch_size,
+        _optimizer(learning_rate, decay_steps),
+        dtype,
     )
 
 
@@ -97,6 +103,13 @@ def shakespeare(
         tokens = np.concatenate([corpus.roles[role].train_tokens for role in roles])
         return data.text_batches(tokens, batch_size, window, seed=seed, start=start)
 
+    windows = np.concatenate(
+        [
+            data.cut_windows(r.train_tokens, window)
+            for r in corpus.roles
+            if len(r.train_tokens) > window
+        ]
+    )
     schedule = optax.linear_schedule(0.0, learning_rate, 100)
     return Workload(
         init=lambda key: model.init(key, test_windows[:1, :-1]),
@@ -106,6 +119,8 @@ def shakespeare(
             model, test_windows[:, :-1], test_windows[:, 1:], batch_size=128
         ),
         optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)),
+        public=public_samples({"inputs": windows[:, :-1], "labels": windows[:, 1:]}, batch_size),
+        compute_dtype=dtype,
     )
 
 
@@ -136,6 +151,7 @@ def _classification(
     partition_seed: int,
     batch_size: int,
     optimizer: optax.GradientTransformation,
+    dtype: str = "float32",
 ) -> Workload:
     @functools.cache
     def shards(count: int) -> list[npt.NDArray[np.int64]]:
@@ -154,4 +170,8 @@ def _classification(
         batches=batches,
         evaluate=models.classification_evaluator(model, images.test_inputs, images.test_labels),
         optimizer=optimizer,
+        public=public_samples(
+            {"inputs": images.train_inputs, "labels": images.train_labels}, batch_size
+        ),
+        compute_dtype=dtype,
     )

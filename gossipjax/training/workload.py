@@ -1,5 +1,6 @@
 """A training task as pure functions, and how a command line names one."""
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import numpy.typing as npt
 import optax
 
@@ -49,6 +51,22 @@ class Shard:
         return cls(int(index), int(count))
 
 
+class PublicData(NamedTuple):
+    """Training data that every peer has, so that anybody can redo anybody's steps.
+
+    Attributes:
+        size: samples.
+        batch_size: samples per step.
+        digest: SHA-256 over the samples; peers whose digests differ must not meet.
+        take: `(indices [batch_size]) → batch` of these samples; the same on every machine.
+    """
+
+    size: int
+    batch_size: int
+    digest: bytes
+    take: Callable[[npt.NDArray[np.int64]], Batch]
+
+
 class Workload(NamedTuple):
     """What to train, on what. A peer and a simulator use it as it is.
 
@@ -60,6 +78,8 @@ class Workload(NamedTuple):
             `start` is the number of batches to leave out, so that a resumed run goes on.
         evaluate: `(params) → {name: value}` on data that no peer trains on.
         optimizer: of the local steps; its state stays with the peer.
+        public: all the training data, where they are public; None where peers have their own.
+        compute_dtype: of the loss and its gradient; how exactly a step can be repeated.
     """
 
     init: Callable[[jax.Array], Params]
@@ -67,6 +87,28 @@ class Workload(NamedTuple):
     batches: Callable[[Shard, int, int], Iterator[Batch]]
     evaluate: Callable[[Params], Mapping[str, float]]
     optimizer: optax.GradientTransformation
+    public: PublicData | None = None
+    compute_dtype: str = "float32"
+
+
+def public_samples(arrays: Mapping[str, npt.NDArray[Any]], batch_size: int) -> PublicData:
+    """Public data whose samples are the rows of these arrays.
+
+    Raises:
+        ValueError: arrays of different lengths, or empty ones.
+    """
+    sizes = {len(array) for array in arrays.values()}
+    if len(sizes) != 1 or not all(sizes):
+        raise ValueError(f"expected arrays of one length above 0, got lengths {sorted(sizes)}")
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array))
+
+    def take(indices: npt.NDArray[np.int64]) -> Batch:
+        return {name: array[indices] for name, array in arrays.items()}
+
+    return PublicData(sizes.pop(), batch_size, digest.digest(), take)
 
 
 def load_workload(name: str, **options: Any) -> Workload:

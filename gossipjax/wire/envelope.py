@@ -11,7 +11,7 @@ from gossipjax.types import PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import parse_endpoint
 from gossipjax.wire.codec import decode_body, encode
-from gossipjax.wire.merkle import MerkleTree, leaf_hash
+from gossipjax.wire.merkle import MerkleTree, chunk_tree
 from gossipjax.wire.messages import PeerRecord, Sealed, UpdateHeader
 
 T = TypeVar("T")
@@ -144,10 +144,7 @@ def seal_update(
         LocalProtocolError: a number is out of bounds, so that everybody would refuse the update.
     """
     view = memoryview(payload).toreadonly()
-    size = limits.CHUNK_BYTES
-    tree = MerkleTree(
-        [leaf_hash(view[i * size : (i + 1) * size]) for i in range(chunk_count(len(view)))]
-    )
+    tree = chunk_tree(view)
     header = UpdateHeader(
         run=run,
         author=peer_id(run, identity.public.sign, identity.public.vrf),

@@ -21,6 +21,9 @@ FRAME_BYTES_MAX = CHUNK_BYTES + MESSAGE_BYTES_MAX
 CREDIT_CHUNKS = 8
 """Chunks that a receiver may have asked for and not yet received, per transfer."""
 
+SEGMENTS_MAX = 1024
+"""Segments of a committed round of training."""
+
 ADDRESSES_MAX = 4
 """Endpoints in a peer record."""
 

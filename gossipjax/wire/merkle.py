@@ -9,6 +9,8 @@ An odd last node of a level is carried up unchanged, so a proof has at most ⌈l
 import hashlib
 from collections.abc import Sequence
 
+from gossipjax.wire import limits
+
 
 def leaf_hash(chunk: bytes | memoryview) -> bytes:
     """Hash of one chunk. Releases the GIL for chunks above 2 KiB."""
@@ -53,6 +55,14 @@ class MerkleTree:
                 siblings.append(level[sibling])
             index //= 2
         return tuple(siblings)
+
+
+def chunk_tree(data: bytes | bytearray | memoryview) -> MerkleTree:
+    """The tree over a buffer cut into chunks of `CHUNK_BYTES`."""
+    view, size = memoryview(data), limits.CHUNK_BYTES
+    return MerkleTree(
+        [leaf_hash(view[start : start + size]) for start in range(0, len(view), size)]
+    )
 
 
 def proves(root: bytes, index: int, count: int, leaf: bytes, proof: Sequence[bytes]) -> bool:
