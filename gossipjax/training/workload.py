@@ -103,7 +103,7 @@ def public_samples(arrays: Mapping[str, npt.NDArray[Any]], batch_size: int) -> P
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
 
     def take(indices: npt.NDArray[np.int64]) -> Batch:
         return {name: array[indices] for name, array in arrays.items()}

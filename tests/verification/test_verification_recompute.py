@@ -72,7 +72,8 @@ def test_another_order_of_additions_is_within_the_tolerance(accumulate):
     round_ = run_committed_round(author, make_state(author), task, 40)
     auditor = make_trainer(workload, accumulate=accumulate)
     again = recompute(auditor, round_.boundaries[0], task, 0, 40)
-    found = deviation(*round_.boundaries, again)
+    start, end = round_.boundaries
+    found = deviation(start, end, again)
     assert 0 < found.params < TOLERANCE_F32
     assert is_within(found, TOLERANCE_F32)
 
