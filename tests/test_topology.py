@@ -23,6 +23,9 @@ SYMMETRIC: dict[str, Callable[[int], Topology]] = {
     "dumbbell": topology.dumbbell,
     "base_graph": topology.base_graph,
     "base_3_graph": lambda peers: topology.base_graph(peers, 2),
+    "line": topology.line,
+    "binary_tree": topology.binary_tree,
+    "epidemic_oracle": lambda peers: topology.epidemic_oracle(peers, 4, rounds=5, seed=1),
     "random_matching": lambda peers: topology.random_matching(peers, rounds=20, seed=1),
 }
 DIRECTED: dict[str, Callable[[int], Topology]] = {
@@ -250,3 +253,62 @@ def test_a_directed_graph_that_news_cannot_leave_is_not_connected():
     graph = topology.exponential(4)
     deaf = graph._replace(weight=graph.weight * (np.arange(4) > 0)[None, :, None])
     assert not topology.is_connected(deaf)
+
+
+def test_trees_have_one_edge_less_than_peers():
+    for tree in (topology.line(13), topology.binary_tree(13), topology.star(13)):
+        assert np.count_nonzero(tree.weight) == 2 * 12
+        assert topology.is_connected(tree)
+    assert topology.line(13).slots == 2
+    assert topology.binary_tree(13).slots == 3
+
+
+@pytest.mark.parametrize(("peers", "fanout"), [(40, 3), (10, 4), (5, 4)])
+def test_epidemic_local_has_random_receivers_and_even_weights(peers: int, fanout: int):
+    graph = topology.epidemic_local(peers, fanout, rounds=30, seed=2)
+    assert graph.period == 30
+    told = np.zeros((peers, peers))
+    for step in range(graph.period):
+        matrix = graph.matrix(step)
+        is_link = (matrix > 0) & ~np.eye(peers, dtype=bool)
+        assert (is_link.sum(axis=0) == fanout).all()
+        for row, linked in zip(matrix, is_link, strict=True):
+            np.testing.assert_allclose(row[row > 0], 1 / (1 + linked.sum()), atol=1e-12)
+        told += is_link
+    expected = 30 * fanout / (peers - 1)
+    off_diagonal = told[~np.eye(peers, dtype=bool)]
+    assert off_diagonal.mean() == pytest.approx(expected)
+    assert off_diagonal.max() < expected + 6 * np.sqrt(expected) + 1
+    same = topology.epidemic_local(peers, fanout, rounds=30, seed=2)
+    np.testing.assert_array_equal(graph.neighbors, same.neighbors)
+
+
+def test_oracle_draws_another_graph_in_each_round():
+    graph = topology.epidemic_oracle(12, 4, rounds=5, seed=1)
+    assert len({graph.neighbors[step].tobytes() for step in range(5)}) == 5
+
+
+def test_federated_rounds_give_all_peers_the_same_average():
+    samples = np.arange(1, 13)
+    for counts in (None, samples):
+        graph = topology.federated(12, 5, rounds=8, seed=3, samples=counts)
+        assert graph.slots == 5
+        for step in range(graph.period):
+            matrix = graph.matrix(step)
+            np.testing.assert_allclose(matrix, matrix[:1].repeat(12, axis=0), atol=1e-12)
+            taking_part = matrix[0] > 0
+            assert taking_part.sum() == 5
+            assert (graph.self_weight[step][~taking_part] == 0).all()
+            weights = (samples if counts is not None else np.ones(12)) * taking_part
+            np.testing.assert_allclose(matrix[0], weights / weights.sum(), atol=1e-12)
+
+
+def test_sizes_of_random_rounds_are_checked():
+    for fanout in (0, 8):
+        with pytest.raises(ValueError, match="fanout must be from 1 to 7"):
+            topology.epidemic_local(8, fanout, rounds=3, seed=0)
+    for sampled in (1, 9):
+        with pytest.raises(ValueError, match="sampled must be from 2 to 8"):
+            topology.federated(8, sampled, rounds=3, seed=0)
+    with pytest.raises(ValueError, match="rounds must be at least 1"):
+        topology.epidemic_local(8, 2, rounds=0, seed=0)

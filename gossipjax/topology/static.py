@@ -48,6 +48,18 @@ def star(peers: int) -> Topology:
     return from_edges(peers, [(0, peer) for peer in range(1, peers)])
 
 
+def line(peers: int) -> Topology:
+    """Each peer and the one or two beside it: the deepest tree."""
+    require_peers(peers)
+    return from_edges(peers, [(peer - 1, peer) for peer in range(1, peers)])
+
+
+def binary_tree(peers: int) -> Topology:
+    """Peer i and the peers 2i + 1 and 2i + 2 below it: a tree of depth ⌊log₂ N⌋, degree 3."""
+    require_peers(peers)
+    return from_edges(peers, [((peer - 1) // 2, peer) for peer in range(1, peers)])
+
+
 def exponential(peers: int) -> Topology:
     """Peer i hears the peers 1, 2, 4, 8, … behind it, all with equal weights (directed).
 

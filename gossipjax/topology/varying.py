@@ -3,8 +3,10 @@
 from itertools import combinations, zip_longest
 
 import numpy as np
+import numpy.typing as npt
 
 from gossipjax.topology.base import Topology, pack, require_peers
+from gossipjax.topology.static import random_regular
 
 Round = list[tuple[int, int, float]]
 """Edges of one round with their weights, each once."""
@@ -41,13 +43,92 @@ def random_matching(peers: int, *, rounds: int, seed: int) -> Topology:
         Boyd et al. 2006, "Randomized gossip algorithms", in its synchronous form.
     """
     require_peers(peers)
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
-    rng = np.random.RandomState(np.random.PCG64(seed))
+    rng = _random(seed, rounds)
     paired = peers - peers % 2
     pairs = np.stack([rng.permutation(peers)[:paired].reshape(-1, 2) for _ in range(rounds)])
     half = np.full(paired, 0.5)
     return pack(peers, [(step.ravel(), step[:, ::-1].ravel(), half) for step in pairs])
+
+
+def epidemic_oracle(peers: int, degree: int, *, rounds: int, seed: int) -> Topology:
+    """EL-Oracle: in each round another random regular graph (symmetric, doubly stochastic).
+
+    Args:
+        peers: N; N · degree must be even.
+        degree: s, from 3 to N - 1: messages per peer and round.
+        rounds: length of the sequence, after which it repeats.
+        seed: decides the graphs; the same on every machine.
+
+    References:
+        de Vos et al. 2023, "Epidemic Learning", section 3.
+    """
+    seeds = _random(seed, rounds).randint(0, 2**31, rounds)
+    graphs = [random_regular(peers, degree, seed=int(each)) for each in seeds]
+    return Topology(*(np.concatenate(field) for field in zip(*graphs, strict=True)))
+
+
+def epidemic_local(peers: int, fanout: int, *, rounds: int, seed: int) -> Topology:
+    """EL-Local: in each round each peer tells random others, and averages evenly what it hears.
+
+    Directed; its rows add up to 1, its columns do not, so the mean over the peers drifts. How many
+    a peer hears differs: K is the greatest number in any round.
+
+    Args:
+        peers: N.
+        fanout: s, from 1 to N - 1: messages that each peer sends per round.
+        rounds: length of the sequence, after which it repeats.
+        seed: decides who tells whom; the same on every machine.
+
+    References:
+        de Vos et al. 2023, "Epidemic Learning", section 3 and algorithm 1.
+    """
+    require_peers(peers)
+    if not 1 <= fanout < peers:
+        raise ValueError(f"fanout must be from 1 to {peers - 1}, got {fanout}")
+    rng = _random(seed, rounds)
+    senders = np.repeat(np.arange(peers), fanout)
+    sequence = []
+    for _ in range(rounds):
+        offsets = 1 + _distinct(rng, peers, fanout, peers - 1)
+        receivers = (senders + offsets.ravel()) % peers
+        heard = np.bincount(receivers, minlength=peers)
+        sequence.append((receivers, senders, 1 / (1 + heard[receivers])))
+    return pack(peers, sequence)
+
+
+def federated(
+    peers: int, sampled: int, *, rounds: int, seed: int, samples: npt.ArrayLike | None = None
+) -> Topology:
+    """FedAvg's rounds: all peers hear the same few, and nothing else counts.
+
+    A peer that is not among the sampled has an own weight of 0: it adopts their average.
+
+    Args:
+        peers: N.
+        sampled: m, from 2 to N: peers that take part in a round.
+        rounds: length of the sequence, after which it repeats.
+        seed: decides who takes part; the same on every machine.
+        samples: `[N]`, above 0: what each peer's model counts; by default all the same.
+
+    References:
+        McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized
+        Data", algorithm 1.
+    """
+    require_peers(peers)
+    if not 2 <= sampled <= peers:
+        raise ValueError(f"sampled must be from 2 to {peers}, got {sampled}")
+    counts = np.ones(peers) if samples is None else np.asarray(samples, float)
+    rng = _random(seed, rounds)
+    sequence, own = [], np.zeros((rounds, peers))
+    for step in range(rounds):
+        chosen = rng.permutation(peers)[:sampled]
+        share = counts[chosen] / counts[chosen].sum()
+        own[step, chosen] = share
+        receivers, senders = np.repeat(np.arange(peers), sampled), np.tile(chosen, peers)
+        weights, is_other = np.tile(share, peers), receivers != senders
+        sequence.append((receivers[is_other], senders[is_other], weights[is_other]))
+    # Where all weights are others', rounding must not leave something for the own parameters.
+    return pack(peers, sequence)._replace(self_weight=own)
 
 
 def base_graph(peers: int, degree: int = 1) -> Topology:
@@ -74,6 +155,25 @@ def base_graph(peers: int, degree: int = 1) -> Topology:
         raise ValueError(f"degree must be at least 1, got {degree}")
     rounds = _base_graph(np.arange(peers), degree)
     return pack(peers, [_both_ways(edges) for edges in rounds])
+
+
+def _random(seed: int, rounds: int) -> np.random.RandomState:
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    return np.random.RandomState(np.random.PCG64(seed))
+
+
+def _distinct(rng: np.random.RandomState, rows: int, count: int, limit: int) -> np.ndarray:
+    """Rows of `count` different numbers below `limit`, each set equally likely: `[rows, count]`."""
+    if 4 * count > limit:
+        return np.stack([rng.permutation(limit)[:count] for _ in range(rows)])
+    drawn = rng.randint(0, limit, (rows, count))
+    while True:
+        ordered = np.sort(drawn, axis=1)
+        again = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not again.any():
+            return drawn
+        drawn[again] = rng.randint(0, limit, (int(again.sum()), count))
 
 
 def _base_graph(members: np.ndarray, degree: int) -> list[Round]:
