@@ -2,4 +2,6 @@
 
 from gossipjax.algorithms.averaging import gossip
 
-__all__ = ["gossip"]
+__all__ = [
+    "gossip",
+]

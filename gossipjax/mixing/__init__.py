@@ -17,6 +17,7 @@ from gossipjax.mixing.base import (
     Neighbors,
     Transform,
     chain,
+    reweigh,
 )
 from gossipjax.mixing.clipping import centered_clip, clip_distance
 from gossipjax.mixing.distances import distances_to_inputs
@@ -60,6 +61,7 @@ __all__ = [
     "multi_krum",
     "nearest_neighbors",
     "polynomial_decay",
+    "reweigh",
     "rounded",
     "trimmed_mean",
     "ubar",

@@ -126,6 +126,15 @@ class Transform(NamedTuple):
     apply: Callable[[State, Params, Neighbors], tuple[Neighbors, State]]
 
 
+def reweigh(rule: Callable[[Neighbors], Neighbors]) -> Transform:
+    """A stateless transform from a function of the neighbors.
+
+    Example:
+        >>> heads = reweigh(lambda neighbors: neighbors._replace(self_weight=jnp.float32(1)))
+    """
+    return Transform(lambda params: (), lambda state, params, neighbors: (rule(neighbors), state))
+
+
 def chain(*links: Transform | Mixer) -> Mixer:
     """Transforms applied left to right, and the mixer at the end of the line.
 

@@ -17,6 +17,13 @@ def require_at_least(least: float, **values: float) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def require_below(limit: float, **values: float) -> None:
+    """Raise a ValueError unless all values are below so much."""
+    for name, value in values.items():
+        if not value < limit:
+            raise ValueError(f"{name} must be below {limit}, got {value}")
+
+
 def require_share(**values: float) -> None:
     """Raise a ValueError unless all values are above 0 and at most 1."""
     for name, value in values.items():

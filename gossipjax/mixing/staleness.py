@@ -10,9 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gossipjax.mixing.base import Neighbors, Transform
+from gossipjax.mixing.base import Neighbors, Transform, reweigh
 from gossipjax.mixing.checks import require_at_least, require_positive
-from gossipjax.types import Params
 
 Decay = Callable[[jax.Array], jax.Array]
 
@@ -56,11 +55,11 @@ def discount_staleness(decay: Decay) -> Transform:
         >>> transform = discount_staleness(polynomial_decay(0.5))
     """
 
-    def apply(state: tuple[()], params: Params, neighbors: Neighbors):
+    def rule(neighbors: Neighbors) -> Neighbors:
         weight = neighbors.weight * decay(neighbors.staleness)
-        return neighbors._replace(weight=jnp.where(neighbors.weight > 0, weight, 0)), state
+        return neighbors._replace(weight=jnp.where(neighbors.weight > 0, weight, 0))
 
-    return Transform(lambda params: (), apply)
+    return reweigh(rule)
 
 
 def weigh_by_age(

@@ -45,13 +45,19 @@ def _neighbors(payload: Any, *numbers: np.ndarray) -> Neighbors:
 
 def fill_slots(neighbors: Neighbors, where: Any, value: float) -> Neighbors:
     """Overwrite the payloads of the slots in the mask, and nothing else."""
+    return neighbors._replace(payload=overwrite(neighbors.payload, where, value))
 
-    def leaf(stacked: Any) -> np.ndarray:
-        filled = np.array(stacked)
-        filled[np.asarray(where)] = value
-        return filled
 
-    return neighbors._replace(payload=jax.tree.map(leaf, neighbors.payload))
+def overwrite(stacked: Any, where: Any, value: float) -> Any:
+    """Put a value at an index of the leading axis of every leaf; into integers their least one."""
+
+    def leaf(old: Any) -> np.ndarray:
+        new = np.array(old)
+        is_integer = np.issubdtype(new.dtype, np.integer)
+        new[np.asarray(where)] = np.iinfo(new.dtype).min if is_integer else value
+        return new
+
+    return jax.tree.map(leaf, stacked)
 
 
 def stack(trees: list[Any]) -> Any:
@@ -64,8 +70,12 @@ def pick(tree: Any, index: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def circle(reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each peer hears the `reach` next on both sides: indices and weights `[PEERS, SLOTS]`."""
+Links = tuple[np.ndarray, np.ndarray]
+"""Whom each peer hears and with which weight: `[PEERS, SLOTS]` each."""
+
+
+def circle(reach: int) -> Links:
+    """Each peer hears the `reach` next on both sides."""
     offsets = [sign * step for step in range(1, reach + 1) for sign in (-1, 1)]
     offsets += [0] * (SLOTS - len(offsets))
     indices = (np.arange(PEERS)[:, None] + offsets) % PEERS
@@ -73,9 +83,16 @@ def circle(reach: int) -> tuple[np.ndarray, np.ndarray]:
     return indices, weight
 
 
-def hear(payloads: Any, reach: int) -> Neighbors:
-    """What each of the PEERS hears from the circle: neighbors with a leading axis."""
-    indices, weight = circle(reach)
+def line() -> Links:
+    """Each peer hears the one before and the one after it; the ends have one neighbor."""
+    indices, weight = circle(1)
+    weight[0, 0] = weight[-1, 1] = 0
+    return indices, weight
+
+
+def hear(payloads: Any, links: Links) -> Neighbors:
+    """What each of the PEERS hears: neighbors with a leading axis."""
+    indices, weight = links
     staleness = np.zeros((PEERS, SLOTS))
     return _neighbors(pick(payloads, indices), weight, staleness, np.ones(PEERS))
 

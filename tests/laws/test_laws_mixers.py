@@ -16,6 +16,7 @@ from laws_inputs import (
     assert_close,
     assert_same,
     assert_same_form,
+    circle,
     fill_slots,
     hear,
     make_neighbors,
@@ -75,7 +76,7 @@ def test_jit_equals_eager_and_parameters_may_be_one_scalar(case: MixerCase):
 def test_vmap_equals_loop(case: MixerCase):
     it = compiled(case)
     params = random_tree(4, PEERS)
-    neighbors = hear(params, reach=2)
+    neighbors = hear(params, circle(2))
     together = it.mix_all(it.states, params, neighbors)
     for peer in (0, PEERS - 1):
         alone = it.mix(*pick((it.states, params, neighbors), peer))
@@ -191,7 +192,7 @@ def test_forms_are_kept(case: MixerCase):
 def test_mixing_brings_peers_together(case: MixerCase):
     it = compiled(case)
     params = random_tree(10, PEERS)
-    mixed, _, _ = it.mix_all(it.states, params, hear(params, reach=2))
+    mixed, _, _ = it.mix_all(it.states, params, hear(params, circle(2)))
     assert _spread(mixed) < 0.9 * _spread(params)
 
 
@@ -199,7 +200,7 @@ def test_mixing_brings_peers_together(case: MixerCase):
 def test_mean_over_the_network_is_preserved(case: MixerCase):
     it = compiled(case)
     params = random_tree(11, PEERS)
-    mixed, _, _ = it.mix_all(it.states, params, hear(params, reach=1))
+    mixed, _, _ = it.mix_all(it.states, params, hear(params, circle(1)))
     assert_close(mean_over_peers(mixed), mean_over_peers(params))
 
 
