@@ -153,6 +153,23 @@ def audit_size(honest_share: float, miss: float) -> float:
     return math.log(1 / miss) / honest_share
 
 
+def census_alarm(epochs: int, false_alarm: float) -> float:
+    """The sum of `epochs` exponential draws of mean 1 that chance exceeds with `false_alarm`.
+
+    `P[Gamma(n, 1) > x] = P[Poisson(x) < n]`; the smallest such x, to nine digits.
+    """
+    low, high = 0.0, 1.0
+    while _poisson(high).fewer_than(epochs) > false_alarm:
+        high *= 2
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        if _poisson(middle).fewer_than(epochs) > false_alarm:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def _check_share(honest_share: float) -> None:
     if not MIN_HONEST_SHARE <= honest_share <= 1:
         raise ValueError(

@@ -30,6 +30,12 @@ ADDRESSES_MAX = 4
 RECORDS_PER_MESSAGE_MAX = 16
 """Peer records in one `Peers`; so many of the largest fit `MESSAGE_BYTES_MAX`."""
 
+TICKETS_KEPT = 3
+"""Lowest tickets of an epoch that are passed on, and any of which a draw may hang on."""
+
+TICKETS_PER_MESSAGE_MAX = 6
+"""Those of two epochs."""
+
 TEXT_LENGTH_MAX = 200
 """Characters of an endpoint, or of the reason of a `Leave`."""
 

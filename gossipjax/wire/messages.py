@@ -15,6 +15,8 @@ Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Counter = Annotated[int, Meta(ge=0, le=limits.INTEGER_MAX)]
 ChunkIndex = Annotated[int, Meta(ge=0, lt=limits.CHUNKS_MAX)]
+Beacon = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Proof = Annotated[bytes, Meta(min_length=80, max_length=80)]
 Text = Annotated[str, Meta(max_length=limits.TEXT_LENGTH_MAX)]
 SealedBody = Annotated[bytes, Meta(max_length=4096)]
 
@@ -72,6 +74,22 @@ class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     manifest: Digest
     size: Annotated[int, Meta(ge=1, le=limits.CHUNKS_MAX * limits.CHUNK_BYTES)]
     root: Digest
+
+
+class Ticket(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A draw of one peer for the beacon value of one epoch.
+
+    Attributes:
+        epoch: Unix time divided by the length of an epoch.
+        peer: whose ticket it is.
+        parent: the beacon value of the epoch before that it hangs on.
+        proof: of the peer's verifiable random function; its output may become the value.
+    """
+
+    epoch: Counter
+    peer: Digest
+    parent: Beacon
+    proof: Proof
 
 
 class Message(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +168,12 @@ class Leave(Message, frozen=True, tag=11):
     """I am going, or I do not talk to you; `reason` is for people to read."""
 
     reason: Text
+
+
+class Tickets(Message, frozen=True, tag=20):
+    """The lowest tickets that the sender knows of this epoch and the one before."""
+
+    tickets: Annotated[tuple[Ticket, ...], Meta(max_length=limits.TICKETS_PER_MESSAGE_MAX)]
 
 
 AnyMessage = (

@@ -17,6 +17,7 @@ from gossipjax.crypto.committee_size import (
     Failure,
     agreement_failure,
     audit_size,
+    census_alarm,
     committee_size,
     verdict_failure,
     whole_swarm,
@@ -211,3 +212,10 @@ def test_arguments_out_of_range_are_refused():
             audit_size(0.8, bound)
     with pytest.raises(ValueError, match="at least one peer"):
         committee_size(0.8, 1e-3, 1e-3, peers=0)
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 20, 40])
+@pytest.mark.parametrize("false_alarm", [1e-2, 1e-6])
+def test_census_alarm_is_the_quantile_of_a_gamma_distribution(epochs: int, false_alarm: float):
+    expected = stats.gamma.isf(false_alarm, epochs)
+    assert census_alarm(epochs, false_alarm) == pytest.approx(expected, rel=1e-8)
