@@ -169,4 +169,7 @@ COMPRESSORS = (
     CompressorCase("qsgd_fine", lambda: compression.qsgd(256), kept=0.98, exact=False),
 )
 
-ALGORITHMS = (AlgorithmCase("gossip", algorithms.gossip, mean=True),)
+ALGORITHMS = (
+    AlgorithmCase("gossip", algorithms.gossip, mean=True),
+    AlgorithmCase("d_psgd", algorithms.d_psgd, mean=True),
+)
