@@ -1,9 +1,11 @@
 """Decentralized training methods, each built as a `GossipAlgorithm`. Pure JAX."""
 
+from gossipjax.algorithms.ad_psgd import ad_psgd
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.algorithms.d_psgd import d_psgd
 
 __all__ = [
+    "ad_psgd",
     "d_psgd",
     "gossip",
 ]

@@ -172,4 +172,5 @@ COMPRESSORS = (
 ALGORITHMS = (
     AlgorithmCase("gossip", algorithms.gossip, mean=True),
     AlgorithmCase("d_psgd", algorithms.d_psgd, mean=True),
+    AlgorithmCase("ad_psgd", algorithms.ad_psgd, mean=True),
 )
