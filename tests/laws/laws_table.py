@@ -173,4 +173,5 @@ ALGORITHMS = (
     AlgorithmCase("gossip", algorithms.gossip, mean=True),
     AlgorithmCase("d_psgd", algorithms.d_psgd, mean=True),
     AlgorithmCase("ad_psgd", algorithms.ad_psgd, mean=True),
+    AlgorithmCase("epidemic_learning", algorithms.epidemic_learning, mean=True),
 )
