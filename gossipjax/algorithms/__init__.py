@@ -4,10 +4,12 @@ from gossipjax.algorithms.ad_psgd import ad_psgd
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.algorithms.d_psgd import d_psgd
 from gossipjax.algorithms.epidemic_learning import epidemic_learning
+from gossipjax.algorithms.gossip_learning import gossip_learning
 
 __all__ = [
     "ad_psgd",
     "d_psgd",
     "epidemic_learning",
     "gossip",
+    "gossip_learning",
 ]

@@ -174,4 +174,5 @@ ALGORITHMS = (
     AlgorithmCase("d_psgd", algorithms.d_psgd, mean=True),
     AlgorithmCase("ad_psgd", algorithms.ad_psgd, mean=True),
     AlgorithmCase("epidemic_learning", algorithms.epidemic_learning, mean=True),
+    AlgorithmCase("gossip_learning", lambda: algorithms.gossip_learning(limit=4), mean=True),
 )
