@@ -4,12 +4,14 @@ from gossipjax.algorithms.ad_psgd import ad_psgd
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.algorithms.d_psgd import d_psgd
 from gossipjax.algorithms.epidemic_learning import epidemic_learning
+from gossipjax.algorithms.fed_avg import fed_avg
 from gossipjax.algorithms.gossip_learning import gossip_learning
 
 __all__ = [
     "ad_psgd",
     "d_psgd",
     "epidemic_learning",
+    "fed_avg",
     "gossip",
     "gossip_learning",
 ]
