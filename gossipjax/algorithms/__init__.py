@@ -6,6 +6,7 @@ from gossipjax.algorithms.d_psgd import d_psgd
 from gossipjax.algorithms.epidemic_learning import epidemic_learning
 from gossipjax.algorithms.fed_avg import fed_avg
 from gossipjax.algorithms.gossip_learning import gossip_learning
+from gossipjax.algorithms.quasi_global_momentum import quasi_global_momentum
 
 __all__ = [
     "ad_psgd",
@@ -14,4 +15,5 @@ __all__ = [
     "fed_avg",
     "gossip",
     "gossip_learning",
+    "quasi_global_momentum",
 ]
