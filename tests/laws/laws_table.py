@@ -175,6 +175,7 @@ ALGORITHMS = (
     AlgorithmCase("ad_psgd", algorithms.ad_psgd, mean=True),
     AlgorithmCase("epidemic_learning", algorithms.epidemic_learning, mean=True),
     AlgorithmCase("gossip_learning", lambda: algorithms.gossip_learning(limit=4), mean=True),
+    AlgorithmCase("decentralized_momentum", algorithms.decentralized_momentum, mean=True),
     AlgorithmCase("quasi_global_momentum", algorithms.quasi_global_momentum, mean=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
 )
