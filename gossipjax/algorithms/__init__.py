@@ -7,6 +7,7 @@ from gossipjax.algorithms.decentralized_momentum import decentralized_momentum
 from gossipjax.algorithms.epidemic_learning import epidemic_learning
 from gossipjax.algorithms.fed_avg import fed_avg
 from gossipjax.algorithms.gossip_learning import gossip_learning
+from gossipjax.algorithms.gradient_tracking import gradient_tracking
 from gossipjax.algorithms.quasi_global_momentum import quasi_global_momentum
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "fed_avg",
     "gossip",
     "gossip_learning",
+    "gradient_tracking",
     "quasi_global_momentum",
 ]

@@ -177,5 +177,6 @@ ALGORITHMS = (
     AlgorithmCase("gossip_learning", lambda: algorithms.gossip_learning(limit=4), mean=True),
     AlgorithmCase("decentralized_momentum", algorithms.decentralized_momentum, mean=True),
     AlgorithmCase("quasi_global_momentum", algorithms.quasi_global_momentum, mean=True),
+    AlgorithmCase("gradient_tracking", algorithms.gradient_tracking, mean=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
 )
