@@ -3,6 +3,7 @@
 from gossipjax.algorithms.ad_psgd import ad_psgd
 from gossipjax.algorithms.averaging import gossip
 from gossipjax.algorithms.d_psgd import d_psgd
+from gossipjax.algorithms.d_squared import d_squared
 from gossipjax.algorithms.decentralized_momentum import decentralized_momentum
 from gossipjax.algorithms.epidemic_learning import epidemic_learning
 from gossipjax.algorithms.fed_avg import fed_avg
@@ -13,6 +14,7 @@ from gossipjax.algorithms.quasi_global_momentum import quasi_global_momentum
 __all__ = [
     "ad_psgd",
     "d_psgd",
+    "d_squared",
     "decentralized_momentum",
     "epidemic_learning",
     "fed_avg",

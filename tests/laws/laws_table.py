@@ -178,5 +178,6 @@ ALGORITHMS = (
     AlgorithmCase("decentralized_momentum", algorithms.decentralized_momentum, mean=True),
     AlgorithmCase("quasi_global_momentum", algorithms.quasi_global_momentum, mean=True),
     AlgorithmCase("gradient_tracking", algorithms.gradient_tracking, mean=True),
+    AlgorithmCase("d_squared", algorithms.d_squared, mean=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
 )
