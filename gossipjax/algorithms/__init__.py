@@ -9,6 +9,7 @@ from gossipjax.algorithms.epidemic_learning import epidemic_learning
 from gossipjax.algorithms.fed_avg import fed_avg
 from gossipjax.algorithms.gossip_learning import gossip_learning
 from gossipjax.algorithms.gradient_tracking import gradient_tracking
+from gossipjax.algorithms.push_sum import push_sum
 from gossipjax.algorithms.quasi_global_momentum import quasi_global_momentum
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "gossip",
     "gossip_learning",
     "gradient_tracking",
+    "push_sum",
     "quasi_global_momentum",
 ]

@@ -173,6 +173,7 @@ ALGORITHMS = (
     AlgorithmCase("gossip", algorithms.gossip, mean=True),
     AlgorithmCase("d_psgd", algorithms.d_psgd, mean=True),
     AlgorithmCase("ad_psgd", algorithms.ad_psgd, mean=True),
+    AlgorithmCase("push_sum", lambda: algorithms.push_sum(4), mean=True),
     AlgorithmCase("epidemic_learning", algorithms.epidemic_learning, mean=True),
     AlgorithmCase("gossip_learning", lambda: algorithms.gossip_learning(limit=4), mean=True),
     AlgorithmCase("decentralized_momentum", algorithms.decentralized_momentum, mean=True),
