@@ -11,6 +11,7 @@ from gossipjax.algorithms.gossip_learning import gossip_learning
 from gossipjax.algorithms.gradient_tracking import gradient_tracking
 from gossipjax.algorithms.push_sum import push_sum
 from gossipjax.algorithms.quasi_global_momentum import quasi_global_momentum
+from gossipjax.algorithms.relay_sum import relay_sum
 
 __all__ = [
     "ad_psgd",
@@ -24,4 +25,5 @@ __all__ = [
     "gradient_tracking",
     "push_sum",
     "quasi_global_momentum",
+    "relay_sum",
 ]

@@ -180,5 +180,6 @@ ALGORITHMS = (
     AlgorithmCase("quasi_global_momentum", algorithms.quasi_global_momentum, mean=True),
     AlgorithmCase("gradient_tracking", algorithms.gradient_tracking, mean=True),
     AlgorithmCase("d_squared", algorithms.d_squared, mean=True),
+    AlgorithmCase("relay_sum", lambda: algorithms.relay_sum(4), ordered=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
 )
