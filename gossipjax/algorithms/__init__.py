@@ -2,6 +2,7 @@
 
 from gossipjax.algorithms.ad_psgd import ad_psgd
 from gossipjax.algorithms.averaging import gossip
+from gossipjax.algorithms.choco import choco
 from gossipjax.algorithms.d_psgd import d_psgd
 from gossipjax.algorithms.d_squared import d_squared
 from gossipjax.algorithms.decentralized_momentum import decentralized_momentum
@@ -15,6 +16,7 @@ from gossipjax.algorithms.relay_sum import relay_sum
 
 __all__ = [
     "ad_psgd",
+    "choco",
     "d_psgd",
     "d_squared",
     "decentralized_momentum",

@@ -181,5 +181,6 @@ ALGORITHMS = (
     AlgorithmCase("gradient_tracking", algorithms.gradient_tracking, mean=True),
     AlgorithmCase("d_squared", algorithms.d_squared, mean=True),
     AlgorithmCase("relay_sum", lambda: algorithms.relay_sum(4), ordered=True),
+    AlgorithmCase("choco", lambda: algorithms.choco(compression.top_k(0.5), 0.5), mean=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
 )
