@@ -143,8 +143,10 @@ def test_empty_slots_never_matter(case: AlgorithmCase, garbage: float):
 def test_nothing_arrived_changes_nothing(case: AlgorithmCase):
     it = compiled(case)
     state, params, neighbors = one_peer(case, 6, filled=[False] * SLOTS)
-    mixed, _, info = it.mix(state, params, neighbors)
+    mixed, mixed_state, info = it.mix(state, params, neighbors)
     assert_close(mixed, params)
+    if not it.algorithm.acts_alone:
+        assert_same((mixed, mixed_state), (params, state))
     assert float(info.self_weight) == 1
 
 
