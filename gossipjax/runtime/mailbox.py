@@ -64,6 +64,12 @@ class Mailbox:
             authors = sorted((adopted or list(self._inbox))[:count])
             return [self._inbox.pop(author) for author in authors]
 
+    @property
+    def waiting(self) -> int:
+        """Training: arrivals to be taken."""
+        with self._lock:
+            return len(self._inbox)
+
     def next_outgoing(self) -> Outgoing | None:
         """Network: the payload to seal now, if any; `sealed` has to follow."""
         with self._lock:

@@ -137,30 +137,45 @@ class Swarm:
             LocalProtocolError: `params` has another structure, shape or dtype than at `join`, or
                 this is a process that was forked off after it.
         """
-        if not self._host.is_here:
-            raise LocalProtocolError(
-                "this process was forked off the one that joined, and has no connections; "
-                "join in the process that trains, after forking"
-            )
-        self._version += steps
-        self._steps += steps
-        self._samples += steps if samples is None else samples
+        self._count(steps, samples)
         if not self._is_round_due(steps):
             return params
-        if _form(params) != self._form:
-            raise LocalProtocolError(
-                "params have another structure, shape or dtype than those given to join; "
-                "pass the same tree of arrays each time"
-            )
-        self._settle_version()
         self._publish(params)
+        return self.fold_in(params)
+
+    def share(self, params: Params, *, steps: int = 1, samples: int | None = None) -> bool:
+        """The first half of a round: tell the neighbors; `fold_in` is the other.
+
+        For a program that drives several peers in step: unlike `mix`, it does not ask whether a
+        round is due.
+
+        Args:
+            params: as for `mix`; the `fold_in` that follows has to get the same ones.
+            steps: as for `mix`.
+            samples: as for `mix`.
+
+        Returns:
+            False when the last payload is not out yet, so that nothing was told: try again, with
+            `steps=0`.
+        """
+        self._count(steps, samples)
+        return self._publish(params)
+
+    def fold_in(self, params: Params) -> Params:
+        """The second half of a round: mix with what has arrived; see `share`."""
+        self._check_form(params)
         arrivals = self._host.mailbox.take(self._config.slots)
         if arrivals or self._algorithm.acts_alone:
-            params = self._fold_in(params, arrivals)
+            params = self._mix_with(params, arrivals)
         self.round += 1
         if self._lines is not None:
             self._lines.write(self.describe())
         return params
+
+    @property
+    def waiting(self) -> int:
+        """Neighbors' updates that the next mix will find."""
+        return self._host.mailbox.waiting
 
     @property
     def version(self) -> int:
@@ -227,6 +242,23 @@ class Swarm:
         _share(self._algorithm, self._state, params, self._key)
         _mix(self._algorithm, self._state, params, slots, nothing, nothing, np.float32(1.0))
 
+    def _count(self, steps: int, samples: int | None) -> None:
+        if not self._host.is_here:
+            raise LocalProtocolError(
+                "this process was forked off the one that joined, and has no connections; "
+                "join in the process that trains, after forking"
+            )
+        self._version += steps
+        self._steps += steps
+        self._samples += steps if samples is None else samples
+
+    def _check_form(self, params: Params) -> None:
+        if _form(params) != self._form:
+            raise LocalProtocolError(
+                "params have another structure, shape or dtype than those given to join; "
+                "pass the same tree of arrays each time"
+            )
+
     def _is_round_due(self, steps: int) -> bool:
         if self._config.round_steps and steps:
             due = self._steps >= self._config.round_steps
@@ -237,12 +269,14 @@ class Swarm:
             self._next_round_s = time.monotonic() + self._config.round_seconds
         return due
 
-    def _publish(self, params: Params) -> None:
+    def _publish(self, params: Params) -> bool:
+        self._check_form(params)
+        self._settle_version()
         if self._samples:
             self._last_samples = self._samples
             self._samples = 0
         if self._host.mailbox.is_busy:  # the last one is not out yet: the next round will share
-            return
+            return False
         payload, self._state, self._key = _share(self._algorithm, self._state, params, self._key)
         leaves = jax.tree.leaves(payload)
         self._host.publish(
@@ -252,8 +286,9 @@ class Swarm:
                 self._last_samples,
             )
         )
+        return True
 
-    def _fold_in(self, params: Params, arrivals: list[Arrival]) -> Params:
+    def _mix_with(self, params: Params, arrivals: list[Arrival]) -> Params:
         count = self._config.slots
         lead_max = self._version + self._config.version_lead_max
         versions = [min(float(arrival.version), lead_max) for arrival in arrivals]
