@@ -7,7 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gossipjax import algorithms, data, mixing, models, simulation, topology, training
+    from gossipjax import (
+        algorithms,
+        compression,
+        data,
+        mixing,
+        models,
+        simulation,
+        topology,
+        training,
+    )
     from gossipjax.algorithms.averaging import gossip
     from gossipjax.errors import LocalProtocolError, RemoteProtocolError
     from gossipjax.runtime.config import PeerConfig, load_config
@@ -28,7 +37,16 @@ _HOMES = {
     "load_config": "gossipjax.runtime.config",
     "simulate": "gossipjax.simulation.learner",
 }
-_MODULES = ("algorithms", "data", "mixing", "models", "simulation", "topology", "training")
+_MODULES = (
+    "algorithms",
+    "compression",
+    "data",
+    "mixing",
+    "models",
+    "simulation",
+    "topology",
+    "training",
+)
 
 __all__ = [
     "LocalProtocolError",
@@ -37,6 +55,7 @@ __all__ = [
     "Swarm",
     "Workload",
     "algorithms",
+    "compression",
     "data",
     "gossip",
     "join",

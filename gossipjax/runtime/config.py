@@ -37,6 +37,14 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
     """Transport keys (64 hexadecimal digits; `keygen` prints them) that may connect. Empty: all."""
 
+    algorithm: str = "gossip"
+    """What to share and how to mix, unless the program says it: a name in `gossipjax.algorithms`,
+    or `FILE.py:NAME` or `MODULE:NAME` of an own one."""
+
+    algorithm_options: dict[str, Any] = {}
+    """Arguments of the algorithm; a table `[algorithm_options]` in the file,
+    `algorithm_options.momentum` elsewhere."""
+
     round_seconds: Annotated[float, Meta(gt=0)] = 1.0
     """A round is this long: `mix` shares and folds in at most once per round, so that a loop may
     call it after every step. Ignored when `round_steps` is set."""
@@ -128,7 +136,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         LocalProtocolError: no `=`, or an unknown key.
     """
     key, separator, value = text.partition("=")
-    if not separator or key not in known_keys():
+    if not separator or not (key in known_keys() or key.startswith("algorithm_options.")):
         raise LocalProtocolError(
             f"expected KEY=VALUE, got {text!r}. Keys: {', '.join(known_keys())}"
         )

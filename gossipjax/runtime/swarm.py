@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 
-from gossipjax.algorithms.averaging import gossip
+from gossipjax.algorithms.load import load_algorithm
 from gossipjax.errors import LocalProtocolError
 from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Needs, Neighbors, State
 from gossipjax.runtime.config import PeerConfig, load_config
@@ -26,7 +27,7 @@ from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
 def join(
     config: "str | Path | Mapping[str, Any] | PeerConfig | None" = None,
     params: Params = None,
-    algorithm: GossipAlgorithm | None = None,
+    algorithm: GossipAlgorithm | str | None = None,
     *,
     version: int = 0,
     seed: int = 0,
@@ -45,7 +46,8 @@ def join(
     Args:
         config: a TOML file, a mapping or a `PeerConfig`; defaults when None.
         params: example of what is trained: a pytree of floating-point arrays.
-        algorithm: what to share and how to mix; by default `gossipjax.gossip()`.
+        algorithm: what to share and how to mix, or the name of an algorithm as in the settings; by
+            default the one that the settings name, which is `gossip` where they say nothing.
         version: local steps that `params` has absorbed; above 0 after a restart.
         seed: of the algorithm's random choices.
         **overrides: settings by name, for instance `slots=4`, `join=["gossipjax://…"]`.
@@ -57,6 +59,8 @@ def join(
         LocalProtocolError: wrong settings or parameters, or an algorithm that needs what a network
             cannot give (see `gossipjax.mixing.Needs`); the text says what and what to do.
     """
+    if isinstance(algorithm, str):
+        overrides["algorithm"], algorithm = algorithm, None
     return Swarm(load_config(config, **overrides), params, algorithm, version=version, seed=seed)
 
 
@@ -86,7 +90,7 @@ class Swarm:
         seed: int = 0,
     ):
         self._config = config
-        self._algorithm = algorithm or _default_algorithm()
+        self._algorithm = algorithm or _algorithm_of(config)
         _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
         self._form = _form(params)
@@ -335,8 +339,17 @@ class Swarm:
         self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
 
 
-# One object for all peers of a process, so that they share what is compiled.
-_default_algorithm = cache(gossip)
+def _algorithm_of(config: PeerConfig) -> GossipAlgorithm:
+    try:
+        return _load_algorithm(config.algorithm, msgspec.json.encode(config.algorithm_options))
+    except ValueError as error:
+        raise LocalProtocolError(f"algorithm: {error}") from None
+
+
+@cache
+def _load_algorithm(name: str, options: bytes) -> GossipAlgorithm:
+    # One object for all peers of a process, so that they share what is compiled.
+    return load_algorithm(name, **msgspec.json.decode(options))
 
 
 # The caller may donate `params`, and what `mix` returned, to its next step. Nothing that is kept is

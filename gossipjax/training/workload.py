@@ -1,14 +1,8 @@
 """A training task as pure functions, and how a command line names one."""
 
 import hashlib
-import importlib
-import importlib.util
-import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from gossipjax.named import load_named
 from gossipjax.types import Params
 
 Batch = Mapping[str, npt.NDArray[Any]]
@@ -124,59 +119,4 @@ def load_workload(name: str, **options: Any) -> Workload:
     """
     from gossipjax.training.builtin import BUILTIN
 
-    if name in BUILTIN:
-        return _call(name, BUILTIN[name], options)
-    place, separator, attribute = name.rpartition(":")
-    if not separator or not attribute.isidentifier():
-        raise ValueError(
-            f"there is no workload {name!r}: expected one of {', '.join(BUILTIN)}, or FILE.py:NAME "
-            "or MODULE:NAME of a Workload or of a function that returns one"
-        )
-    module = _import_place(place)
-    try:
-        found = getattr(module, attribute)
-    except AttributeError:
-        raise ValueError(f"{place} has no {attribute!r}") from None
-    if isinstance(found, Workload):
-        if options:
-            raise ValueError(f"{name} is no function, so it takes no options: {', '.join(options)}")
-        return found
-    return _call(name, found, options)
-
-
-def _call(name: str, function: Any, options: Mapping[str, Any]) -> Workload:
-    if not callable(function):
-        raise ValueError(f"{name} is {type(function).__name__}; expected a Workload or a function")
-    parameters = inspect.signature(function).parameters
-    try:
-        inspect.signature(function).bind(**options)
-    except TypeError as error:
-        raise ValueError(
-            f"{name}: {error}. Its options: {', '.join(parameters) or 'none'}"
-        ) from None
-    workload = function(**options)
-    if not isinstance(workload, Workload):
-        raise ValueError(f"{name} returned {type(workload).__name__}; expected a Workload")
-    return workload
-
-
-def _import_place(place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is None or not place.startswith(error.name):
-                raise  # something that the module itself imports
-            raise ValueError(
-                f"there is no module {place!r}; a file is named with its .py"
-            ) from None
-    path = Path(place)
-    if not path.is_file():
-        raise ValueError(f"there is no file {place!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickling look a class's module up here
-    spec.loader.exec_module(module)
-    return module
+    return load_named(Workload, name, BUILTIN, options)

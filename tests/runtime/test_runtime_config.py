@@ -97,6 +97,7 @@ def test_a_table_that_is_none_cannot_be_overridden_into():
         ("run=a=b", ("run", "a=b")),
         (f'join=["{JOIN}"]', ("join", [JOIN])),
         ("protocol.fanout=2", ("protocol.fanout", 2)),
+        ("algorithm_options.momentum=0.5", ("algorithm_options.momentum", 0.5)),
         ("slots", None),
         ("slot=4", None),
         ("protocol=4", None),

@@ -153,6 +153,51 @@ def test_a_peer_that_hears_nothing_mixes_in_every_round_all_the_same(join):
     np.testing.assert_array_equal(params["w"], 3)
 
 
+OWN_ALGORITHM = """
+import gossipjax as gj
+
+def stubborn(weight: float = 0.0):
+    base = gj.gossip()
+
+    def mix(state, params, neighbors):
+        return base.mix(state, params, neighbors._replace(weight=weight * neighbors.weight))
+
+    return base._replace(mix=mix)
+"""
+
+
+def test_the_settings_name_the_algorithm(join, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_ALGORITHM, encoding="utf-8")
+    own = {"algorithm": f"{path}:stubborn", "algorithm_options": {"weight": 0}}
+    params: list[Any] = [{"w": jnp.zeros(3)}, {"w": jnp.ones(3)}]
+    a = join(params[0], **own)
+    b = join(params[1], a, algorithm=gj.algorithms.quasi_global_momentum())
+    mix_until([a, b], params, lambda p: spread(p) < 0.01 and a.metrics().updates_mixed)
+    np.testing.assert_array_equal(params[0]["w"], 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"algorithm": "gosip"}, "no GossipAlgorithm 'gosip': expected one of ad_psgd, choco"),
+        ({"algorithm": "nowhere.py:mine"}, "there is no file 'nowhere.py'"),
+        (
+            {"algorithm": "quasi_global_momentum", "algorithm_options": {"beta": 0.9}},
+            "quasi_global_momentum: .*'beta'. Its options: momentum, decay, mixer",
+        ),
+        (
+            {"algorithm": "quasi_global_momentum", "algorithm_options": {"momentum": 1.5}},
+            "momentum must be below 1, got 1.5",
+        ),
+        ({"algorithm": "gradient_tracking"}, "needs of the transport: lossless;"),
+    ],
+)
+def test_a_wrong_algorithm_in_the_settings_is_refused(join, settings, text):
+    with pytest.raises(LocalProtocolError, match=text):
+        join({"w": jnp.zeros(3)}, **settings)
+
+
 def test_an_algorithm_that_needs_what_a_network_cannot_give_is_refused(join):
     demanding = gj.gossip()._replace(needs=Needs(lossless=True, sticky_slots=True))
     with pytest.raises(LocalProtocolError, match="needs of the transport: lossless, sticky_slots;"):
@@ -207,20 +252,20 @@ def test_versions_are_mixed_with_the_weights_of_the_parameters(join):
     b = join(params[1], a, version=100, **settings)
     wait_until(lambda: a.neighbors and b.neighbors and b.has_caught_up)
     a.mix(params[0], steps=10)
-    wait_until(lambda: b._host.mailbox._inbox)
+    wait_until(lambda: b.waiting)
     mixed = b.mix(params[1], steps=20, samples=1)
     # Not stale for b and with as many samples: weight 1/2. Its claim of 10 samples counts 4 fold.
     weight_of_a = 4 / 5
     assert float(mixed["w"]) == pytest.approx(1 - weight_of_a)
     assert b.version == int(weight_of_a * 1010 + (1 - weight_of_a) * 120)
-    b.mix(mixed, steps=3)
-    assert b.version == int(weight_of_a * 1010 + (1 - weight_of_a) * 120) + 3
     assert b.metrics().staleness == [0.0]
-    wait_until(lambda: a._host.mailbox._inbox)
+    wait_until(lambda: a.waiting)
     before = a.version
-    a.mix(params[0], steps=0, samples=0)
+    a.fold_in(params[0])
     [staleness] = a.metrics().staleness
     assert staleness == before - 120
+    b.mix(mixed, steps=3)
+    assert b.version == int(weight_of_a * 1010 + (1 - weight_of_a) * 120) + 3
     discounted = (1 + staleness / 100) ** -0.5  # 1 sample of b against 10 of a
     weight = 0.1 * discounted
     assert a.version == int((before + weight * 120) / (1 + weight))
