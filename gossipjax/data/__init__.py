@@ -4,6 +4,7 @@ from gossipjax.data.batching import batches
 from gossipjax.data.images import Dataset, digits, fashion_mnist, fashion_mnist_12k, load, mnist
 from gossipjax.data.partition import (
     partition_dirichlet,
+    partition_feature,
     partition_iid,
     partition_quantity,
     partition_roles,
@@ -30,6 +31,7 @@ __all__ = [
     "load",
     "mnist",
     "partition_dirichlet",
+    "partition_feature",
     "partition_iid",
     "partition_quantity",
     "partition_roles",

@@ -1,4 +1,4 @@
-"""Ways to deal one data set out to peers: alike, by label, by amount, by speaking role.
+"""Ways to deal one data set out to peers: alike, by label, feature, amount or speaking role.
 
 Every function returns one shard per peer: a sorted int64 array of indices, never empty. The shards
 are disjoint and cover everything. The same arguments give the same shards on every machine, so each
@@ -108,6 +108,47 @@ def partition_shards(
     pieces = np.array_split(by_label, peers * shards_per_peer)
     dealt = rng.permutation(len(pieces)).reshape(peers, shards_per_peer)
     return _sorted([np.concatenate([pieces[piece] for piece in hand]) for hand in dealt])
+
+
+def partition_feature(
+    values: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    peers: int,
+    *,
+    seed: int,
+) -> Shards:
+    """Deals samples out by a feature: labels alike at all peers, what they look like not.
+
+    Each sample has a rank by its value among those of its class; the samples in the order of their
+    relative ranks are cut into near equal pieces, one for each peer at random. So one peer has the
+    darkest images of every class, another the brightest, if the value is brightness.
+
+    Args:
+        values: `[n]`, the feature, for instance `inputs.mean(axis=(1, 2, 3))`; finite.
+        labels: `[n]`, the class of each sample; all 0 where there are none.
+        peers: number of shards.
+        seed: decides which peer gets which piece, and the order of equal values.
+
+    References:
+        Kairouz et al., Advances and open problems in federated learning, 2021, arXiv:1912.04977,
+        section 3.1 (feature distribution skew).
+    """
+    _check_labels(labels)
+    if values.shape != labels.shape or not np.isfinite(values).all():
+        raise ValueError(
+            f"expected one finite value per label, {list(labels.shape)}, got {list(values.shape)}"
+        )
+    _check_enough(len(labels), peers)
+    rng = stable_random(seed)
+    shuffled = rng.permutation(len(labels))
+    ranks = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        ordered = members[np.argsort(values[members], kind="stable")]
+        ranks[ordered] = (np.arange(len(ordered)) + 0.5) / len(ordered)
+    in_order = shuffled[np.argsort(ranks[shuffled], kind="stable")]
+    pieces = np.array_split(in_order, peers)
+    return _sorted([pieces[piece] for piece in rng.permutation(peers)])
 
 
 def partition_quantity(size: int, peers: int, alpha: float, *, seed: int) -> Shards:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gossipjax.data import (
     Corpus,
     Role,
     partition_dirichlet,
+    partition_feature,
     partition_iid,
     partition_quantity,
     partition_roles,
@@ -44,6 +46,7 @@ def cases(draw: st.DrawFn) -> tuple[Partitioner, int, int]:
                 partial(partition_dirichlet, labels, peers, alpha, min_size=1),
                 partial(partition_dirichlet, labels, peers, alpha, min_size=2),
                 partial(partition_shards, labels, peers, 2),
+                partial(partition_feature, np.array(lengths, float), labels, peers),
                 partial(partition_quantity, size, peers, alpha),
                 partial(partition_roles, corpus_of(lengths), peers),
             ]
@@ -227,3 +230,28 @@ def test_bad_arguments_are_refused(call: Partitioner, text: str):
 def test_negative_seeds_are_refused(call: Partitioner):
     with pytest.raises(ValueError, match="non-negative"):
         call(seed=-1)
+
+
+def test_by_feature_labels_are_alike_and_values_are_not():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 1000)
+    values = rng.normal(size=1000) + 10 * labels  # the class shifts it, which must not matter
+    shards = partition_feature(values, labels, 4, seed=3)
+    assert {len(shard) for shard in shards} == {250}
+    counts = np.array([np.bincount(labels[shard]) for shard in shards])
+    assert np.ptp(counts, axis=0).max() <= 1
+    for label in range(5):
+        within = [values[shard][labels[shard] == label] for shard in shards]
+        within.sort(key=lambda own: own[0])
+        for lesser, greater in pairwise(within):
+            assert lesser.max() <= greater.min()
+    assert any(
+        not np.array_equal(one, other)
+        for one, other in zip(shards, partition_feature(values, labels, 4, seed=4), strict=True)
+    )
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.full(4, np.nan), np.zeros((4, 1))])
+def test_a_feature_is_one_finite_value_per_sample(values: np.ndarray):
+    with pytest.raises(ValueError, match="one finite value per label"):
+        partition_feature(values, np.zeros(4, int), 2, seed=0)
