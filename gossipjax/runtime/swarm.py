@@ -397,7 +397,7 @@ def _refuse_needs(needs: Needs) -> None:
         raise LocalProtocolError(
             f"this algorithm needs of the transport: {', '.join(needed)}; a peer on the network "
             "exchanges with random neighbors, and updates may come late or not at all. Take an "
-            "algorithm without needs, such as gossip or quasi_global_momentum, or simulate this one"
+            "algorithm without needs, such as gossip or quasi_global_momentum, or simulate it"
         )
 
 
