@@ -5,7 +5,8 @@ import hmac
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nacl.exceptions import CryptoError
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+from nacl.exceptions import CryptoError, RuntimeError
 from nacl.signing import SigningKey, VerifyKey
 
 from gossipjax.crypto import ecvrf
@@ -24,6 +25,9 @@ class CryptoSuite(NamedTuple):
         digest: `(data) → 32 bytes`, collision resistant.
         prove: `(seed, alpha) → (proof, beta)`; `seed` is the VRF seed, proof 80, beta 64 bytes.
         verify_proof: `(vrf_key, alpha, proof) → beta`; raises `InvalidProof` and nothing else.
+        exchange_key: `(secret) → public key`; 32 bytes each.
+        exchange: `(secret, other's public key) → 32 bytes` that only the two can have; raises
+            ValueError when the public key is no usable point.
     """
 
     sign: Callable[[bytes, bytes, bytes], bytes]
@@ -31,6 +35,8 @@ class CryptoSuite(NamedTuple):
     digest: Callable[[bytes], bytes]
     prove: Callable[[bytes, bytes], tuple[bytes, bytes]]
     verify_proof: Callable[[bytes, bytes, bytes], bytes]
+    exchange_key: Callable[[bytes], bytes]
+    exchange: Callable[[bytes, bytes], bytes]
 
 
 def _prefixed(domain: bytes, message: bytes) -> bytes:
@@ -61,9 +67,30 @@ def _ecvrf_prove(seed: bytes, alpha: bytes) -> tuple[bytes, bytes]:
     return proof, ecvrf.proof_to_hash(proof)
 
 
+def _x25519(secret: bytes, public_key: bytes) -> bytes:
+    _check_exchange_key(public_key)
+    try:
+        return crypto_scalarmult(secret, public_key)
+    except RuntimeError:  # a point of low order, with which the result would be zero
+        raise ValueError("the public key is a point of low order") from None
+
+
+def _check_exchange_key(public_key: bytes) -> None:
+    if len(public_key) != KEY_BYTES:  # libsodium would read beyond the end
+        raise ValueError(f"a public key has {KEY_BYTES} bytes, got {len(public_key)}")
+
+
 def ed25519_suite() -> CryptoSuite:
-    """Ed25519 (RFC 8032) over domain-prefixed messages, SHA-256, and ECVRF (RFC 9381)."""
-    return CryptoSuite(_ed25519_sign, _ed25519_verify, _sha256, _ecvrf_prove, ecvrf.verify)
+    """Ed25519 (RFC 8032) over domain-prefixed messages, SHA-256, ECVRF (RFC 9381), X25519."""
+    return CryptoSuite(
+        _ed25519_sign,
+        _ed25519_verify,
+        _sha256,
+        _ecvrf_prove,
+        ecvrf.verify,
+        crypto_scalarmult_base,
+        _x25519,
+    )
 
 
 def _keyed_hash(key: bytes, domain: bytes, message: bytes) -> bytes:
@@ -95,6 +122,15 @@ def _keyed_hash_verify_proof(vrf_key: bytes, alpha: bytes, proof: bytes) -> byte
     return beta
 
 
+def _same_bytes(secret: bytes) -> bytes:
+    return secret
+
+
+def _hash_of_both(secret: bytes, public_key: bytes) -> bytes:
+    _check_exchange_key(public_key)
+    return _sha256(b"".join(sorted((secret, public_key))))
+
+
 def insecure_suite() -> CryptoSuite:
     """A keyed hash in place of signatures and proofs: who knows a *public* key can forge.
 
@@ -102,5 +138,11 @@ def insecure_suite() -> CryptoSuite:
     Seeds and public keys are the same bytes.
     """
     return CryptoSuite(
-        _keyed_hash, _keyed_hash_verify, _sha256, _keyed_hash_prove, _keyed_hash_verify_proof
+        _keyed_hash,
+        _keyed_hash_verify,
+        _sha256,
+        _keyed_hash_prove,
+        _keyed_hash_verify_proof,
+        _same_bytes,
+        _hash_of_both,
     )

@@ -9,6 +9,7 @@ from gossipjax.errors import LocalProtocolError
 _SECOND = 1_000_000_000
 
 Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
 
 
 class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +78,10 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A joiner that asked so long ago and still got nothing goes on with its own parameters: bounds
     what a neighbor that lies about its version can hold up. A transfer under way is waited for."""
 
+    relay_bytes_per_s: NotNegative = 4 << 20
+    """What this peer passes on for neighbors that cannot dial each other, for all pairs together;
+    one pair gets a quarter of it. 0: nothing. It costs as much again to receive it."""
+
     faults_max: Positive = 8
     """Refused messages after which a peer is disconnected and banned; a good update makes up for
     one of them."""
@@ -91,8 +96,9 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         """Refuse values and combinations that cannot work."""
         for name in self.__struct_fields__:
-            if getattr(self, name) < 1:
-                raise LocalProtocolError(f"expected {name} ≥ 1, got {getattr(self, name)}")
+            least = 0 if name == "relay_bytes_per_s" else 1
+            if getattr(self, name) < least:
+                raise LocalProtocolError(f"expected {name} ≥ {least}, got {getattr(self, name)}")
         if not self.probe_interval_ns < self.suspect_after_ns < self.dead_after_ns:
             raise LocalProtocolError(
                 "expected probe_interval_ns < suspect_after_ns < dead_after_ns, got "

@@ -22,6 +22,16 @@ class Connect(Struct, frozen=True):
     address: Address
 
 
+class OpenTunnel(Struct, frozen=True):
+    """Ask a neighbor to relay to a peer that cannot be dialled.
+
+    `PeerConnected` follows if the neighbor does so and the other one answers.
+    """
+
+    relay: PeerId
+    record: Verified[PeerRecord]
+
+
 class Disconnect(Struct, frozen=True):
     """Close every connection with this peer. `reason` is for people to read."""
 
@@ -59,5 +69,5 @@ class Refuse(Struct, frozen=True):
     reason: str
 
 
-Effect = Send | Connect | Disconnect | Inspect | Deliver | Learn | Refuse
+Effect = Send | Connect | OpenTunnel | Disconnect | Inspect | Deliver | Learn | Refuse
 Effects = list[Effect]

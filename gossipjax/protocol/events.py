@@ -8,7 +8,10 @@ from gossipjax.wire.messages import AnyMessage, PeerRecord
 
 
 class Received(Struct, frozen=True):
-    """A decoded message came over a connection that is bound to `sender`; `data` with a `Chunk`."""
+    """A decoded message came over a connection that is bound to `sender`.
+
+    `data` with a `Chunk` or a `Relay` only.
+    """
 
     sender: PeerId
     message: AnyMessage
@@ -23,9 +26,13 @@ class Misbehaved(Struct, frozen=True):
 
 
 class PeerConnected(Struct, frozen=True):
-    """A connection with this peer is up, in either direction, and both have greeted."""
+    """A connection with this peer is up, in either direction, and both have greeted.
+
+    `relay` is the neighbor that it leads through, None when it is a direct one.
+    """
 
     record: Verified[PeerRecord]
+    relay: PeerId | None = None
 
 
 class PeerLost(Struct, frozen=True):

@@ -13,7 +13,7 @@ from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author
-from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong
+from gossipjax.wire.messages import GetPeers, Leave, PeerRecord, Peers, Ping, Pong, Sealed
 
 _DIALS_PER_RETRY = 2
 _RECORDS_PER_PLACE = 2  # in the book; with fewer, every new neighbor is asked for more
@@ -75,6 +75,16 @@ class MembershipMachine:
     def next_deadline_ns(self) -> Nanoseconds:
         """When `tick` has something to do."""
         return min(self._next_probe_ns, self._next_dial_ns)
+
+    @property
+    def places(self) -> int:
+        """How many more neighbors this peer looks for."""
+        return self._dial_below - len(self.neighbors)
+
+    def known(self, records: Iterable[Sealed]) -> list[Verified[PeerRecord]]:
+        """Those of received records that are in the book, or newer ones of the same peers."""
+        found = (self._book.get(self._signed_by.get(r.signature, self._own_id)) for r in records)
+        return [record for record in found if record is not None]
 
     def own_pause_ns(self, now_ns: Nanoseconds) -> Nanoseconds:
         """For how long this process did not run; 0 when that is less than `probe_interval_ns`."""
@@ -190,10 +200,9 @@ class MembershipMachine:
             effects += self._probe(version, now_ns)
             effects += self._renew(now_ns)
         if now_ns >= self._next_dial_ns:
-            places = self._dial_below - len(self.neighbors)
             self._next_dial_ns = now_ns + self._config.retry_max_ns
-            if places > 0:
-                effects += self._dial(places, now_ns)
+            if self.places > 0:
+                effects += self._dial(self.places, now_ns)
         return effects
 
     def _probe(self, version: int, now_ns: Nanoseconds) -> Effects:

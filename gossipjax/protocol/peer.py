@@ -22,6 +22,7 @@ from gossipjax.protocol.events import (
     Stopping,
 )
 from gossipjax.protocol.membership import MembershipMachine, Neighbor, part
+from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
@@ -40,6 +41,8 @@ from gossipjax.wire.messages import (
     Peers,
     Ping,
     Pong,
+    Relay,
+    Undelivered,
 )
 
 
@@ -99,6 +102,7 @@ class PeerMachine:
         self._dissemination = DisseminationMachine(
             config, manifest_digest, payload_bytes, suite, hash_leaf
         )
+        self._relay = RelayMachine(config, self._rng)
         self._catch_up = CatchUpMachine(
             config, self._rng, joins_others=self._membership.joins_others
         )
@@ -107,7 +111,7 @@ class PeerMachine:
     def next_deadline_ns(self) -> Nanoseconds:
         """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
         earliest_ns = self._membership.next_deadline_ns
-        for machine in (self._dissemination, self._catch_up):
+        for machine in (self._dissemination, self._catch_up, self._relay):
             deadline_ns = machine.next_deadline_ns
             if deadline_ns is not None and deadline_ns < earliest_ns:
                 earliest_ns = deadline_ns
@@ -135,10 +139,10 @@ class PeerMachine:
             case Inspected():
                 return self._inspected(event, now_ns)
             case PeerConnected():
-                return self._connected(event.record, now_ns)
+                return self._connected(event, now_ns)
             case PeerLost():
                 self._membership.lost(event.peer, now_ns)
-                return self._dissemination.lost(event.peer, now_ns)
+                return self._lost(event.peer, now_ns)
             case Misbehaved():
                 return self._refuse(event.sender, event.reason, now_ns)
             case Stopping():  # pragma: no branch (there is no other event)
@@ -176,11 +180,20 @@ class PeerMachine:
                 return self._membership.on_get_peers(sender)
             case Peers():
                 now_s = self._epoch_s + now_ns // 1_000_000_000
-                return self._membership.on_peers(sender, message, now_s, now_ns)
+                effects = self._membership.on_peers(sender, message, now_s, now_ns)
+                self._relay.told(sender, self._membership.known(message.records))
+                return effects
             case Leave():
-                effects = self._membership.on_leave(sender, now_ns)
-                return effects + self._dissemination.lost(sender, now_ns)
-            case Hello() | Chunk():  # pragma: no branch (there is no other message)
+                return self._membership.on_leave(sender, now_ns) + self._lost(sender, now_ns)
+            case Relay() if data is not None:
+                return self._relay.on_relay(sender, message, data, self.neighbors, now_ns)
+            case Undelivered():
+                if not self._relay.is_cut_off(sender, message):
+                    return []
+                peer = PeerId(message.target)
+                self._membership.lost(peer, now_ns)
+                return [Disconnect(peer, "its relay is gone"), *self._lost(peer, now_ns)]
+            case Hello() | Chunk() | Relay():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} in mid-conversation")
 
     def _offered(
@@ -212,7 +225,13 @@ class PeerMachine:
         adopt = self._catch_up.adopts(header.body.version, self._version)
         return [Deliver(header, adopt), *effects]
 
-    def _connected(self, record: Verified[PeerRecord], now_ns: Nanoseconds) -> Effects:
+    def _lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
+        """Tell the machines that do not drop neighbors themselves."""
+        self._relay.lost(peer)
+        return self._dissemination.lost(peer, now_ns)
+
+    def _connected(self, event: PeerConnected, now_ns: Nanoseconds) -> Effects:
+        record = event.record
         peer = record_author(record.body)
         if self._is_banned(peer, now_ns):
             return part(peer, "banned for a while")
@@ -221,6 +240,7 @@ class PeerMachine:
         if known is not None and self.neighbors[peer] is not known:  # it has restarted
             effects += self._dissemination.lost(peer, now_ns)
         if peer in self.neighbors:
+            self._relay.connected(peer, event.relay)
             self._catch_up.connected(now_ns)
         return effects
 
@@ -232,7 +252,8 @@ class PeerMachine:
         effects = self._membership.tick(self._version, now_ns)
         for effect in list(effects):
             if isinstance(effect, Disconnect):
-                effects += self._dissemination.lost(effect.peer, now_ns)
+                effects += self._lost(effect.peer, now_ns)
+        effects += self._relay.tick(self.neighbors, self._membership.places, now_ns)
         effects += self._charge(self._dissemination.tick(now_ns), now_ns)
         donor = self._catch_up.donor
         versions = {
@@ -280,4 +301,4 @@ class PeerMachine:
         if peer in self.neighbors:
             self._membership.lost(peer, now_ns, self._config.ban_ns)
             effects += part(peer, "banned for a while")
-        return effects + self._dissemination.lost(peer, now_ns)
+        return effects + self._lost(peer, now_ns)

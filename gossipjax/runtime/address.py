@@ -3,12 +3,17 @@
 import asyncio
 import socket
 
-from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.config import NO_ADDRESS, PeerConfig
 from gossipjax.wire.address import parse_endpoint
 
 
-def advertised_endpoint(config: PeerConfig, bound: str) -> str:
-    """What others should dial: the public address, or this machine's where it listens on all."""
+def advertised_endpoint(config: PeerConfig, bound: str) -> str | None:
+    """What others should dial: the public address, or this machine's where it listens on all.
+
+    None when nobody can.
+    """
+    if config.public_address == NO_ADDRESS:
+        return None
     if config.public_address:
         return config.public_address
     host, port = parse_endpoint(bound)

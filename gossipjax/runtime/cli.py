@@ -55,9 +55,11 @@ def run_peer(
             folder / PEER_FILE,
             {"pid": os.getpid(), "peer": swarm.id.hex(), "join": swarm.join_string},
         )
+        joining = f"others join with:  --join {swarm.join_string}"
+        if not swarm.join_string:
+            joining = "nobody can dial this peer: it takes part through connections that it opens"
         screen.console.print(
-            f"peer {short(swarm.id)} · seed {options.seed} · files in {folder}\n"
-            f"others join with:  --join {swarm.join_string}",
+            f"peer {short(swarm.id)} · seed {options.seed} · files in {folder}\n{joining}",
             soft_wrap=True,
             highlight=False,
         )

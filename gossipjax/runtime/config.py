@@ -13,6 +13,9 @@ from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.wire.address import parse_endpoint, parse_join
 
+NO_ADDRESS = "none"
+"""`public_address` of a peer that nobody can dial."""
+
 
 class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one peer. All have defaults; unknown keys are refused."""
@@ -29,7 +32,8 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     public_address: str = ""
     """The `tcp://host:port` that others should dial, when it is not where this peer listens (behind
-    a router that forwards a port). Empty: the address that this machine uses for the internet."""
+    a router that forwards a port). Empty: the address that this machine uses for the internet.
+    `none`: nobody can dial this peer; it takes part through the connections that it opens."""
 
     join: tuple[str, ...] = ()
     """Join strings of peers to begin with. Empty: this peer starts the run and prints its own."""
@@ -94,7 +98,7 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise LocalProtocolError(
                     f"allow: expected 64 lower-case hexadecimal digits, got {key!r}"
                 )
-        if self.public_address:
+        if self.public_address not in ("", NO_ADDRESS):
             try:
                 parse_endpoint(self.public_address)
             except RemoteProtocolError as error:

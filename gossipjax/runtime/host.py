@@ -26,6 +26,7 @@ from gossipjax.protocol.effects import (
     Effects,
     Inspect,
     Learn,
+    OpenTunnel,
     Refuse,
     Send,
 )
@@ -80,7 +81,7 @@ class Host:
 
     Attributes:
         id: of the peer.
-        join_string: where others reach it; empty before `start`.
+        join_string: where others reach it; empty before `start`, and when nobody can dial it.
         mailbox: takes what is published, holds what has arrived.
 
     Args:
@@ -232,8 +233,8 @@ class Host:
         self._epoch_ns = time.monotonic_ns()
         record = self._make_record(now_s)
         self._links.introduce(record)
-        endpoint = record.body.addresses[0]
-        self.join_string = format_join(Address(endpoint, self._identity.public.transport))
+        for endpoint in record.body.addresses[:1]:
+            self.join_string = format_join(Address(endpoint, self._identity.public.transport))
         beginning = Beginning(
             run=self._run,
             config=self._config.protocol,
@@ -253,12 +254,13 @@ class Host:
 
     def _make_record(self, now_s: int) -> Verified[PeerRecord]:
         public = self._identity.public
+        endpoint = advertised_endpoint(self._config, self._links.transport.endpoint)
         record = PeerRecord(
             run=self._run,
             sign_key=public.sign,
             vrf_key=public.vrf,
             transport_key=public.transport,
-            addresses=(advertised_endpoint(self._config, self._links.transport.endpoint),),
+            addresses=() if endpoint is None else (endpoint,),
             sequence=time.time_ns() // 1_000_000,
             expires_s=now_s + _RECORD_LIFE_S,
         )
@@ -319,6 +321,8 @@ class Host:
                 self._deliver(effect)
             case Connect():
                 self._spawn(self._links.dial(effect.address))
+            case OpenTunnel():
+                self._links.open_tunnel(effect)
             case Disconnect():
                 _logger.info("peer %s disconnected: %s", short(effect.peer), effect.reason)
                 self._links.disconnect(effect.peer)

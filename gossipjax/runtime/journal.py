@@ -101,6 +101,13 @@ class _Heard(Struct, frozen=True, array_like=True):
     leaf: bytes
 
 
+class _Met(Struct, frozen=True, array_like=True):
+    """`PeerConnected` with the record as it was signed."""
+
+    record: Sealed
+    relay: bytes | None
+
+
 class _Made(Struct, frozen=True, array_like=True):
     """`Published` without the payload."""
 
@@ -261,8 +268,10 @@ class _Machine:
                 data = _NOTHING[: heard.length] if heard.leaf else None
                 return Received(PeerId(heard.sender), decode(heard.message), data)
             case "PeerConnected":
-                sealed = msgspec.msgpack.decode(fields, type=Sealed)
-                return PeerConnected(open_record(sealed, RunId(beginning.run), suite, now_s=0))
+                met = msgspec.msgpack.decode(fields, type=_Met)
+                record = open_record(met.record, RunId(beginning.run), suite, now_s=0)
+                relay = None if met.relay is None else PeerId(met.relay)
+                return PeerConnected(record, relay)
             case "Published":
                 made = msgspec.msgpack.decode(fields, type=_Made)
                 size = beginning.payload_bytes
@@ -295,7 +304,7 @@ def _without_bulk(event: Event) -> object:
             leaf = b"" if data is None else leaf_hash(data)
             return _Heard(event.sender, encode(event.message), len(data or b""), leaf)
         case PeerConnected():
-            return event.record.sealed
+            return _Met(event.record.sealed, event.relay)
         case Published():
             return _Made(event.update.header.sealed, event.update.tree.leaves)
         case _:

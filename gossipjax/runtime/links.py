@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gossipjax.crypto.identity import Identity
-from gossipjax.crypto.suite import CryptoSuite
+from gossipjax.crypto.suite import KEY_BYTES, CryptoSuite
 from gossipjax.errors import RemoteProtocolError
-from gossipjax.protocol.effects import Send
+from gossipjax.protocol.effects import OpenTunnel, Refuse, Send
 from gossipjax.protocol.events import Event, Misbehaved, PeerConnected, PeerLost, Received
+from gossipjax.protocol.tunnels import Outcome, Tunnels
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.runtime.transport import Link, Listeners, Transport
@@ -17,7 +19,7 @@ from gossipjax.types import PeerId, RunId, short
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.limits import PROTOCOL_VERSION
-from gossipjax.wire.messages import AnyMessage, Chunk, Hello, Leave, PeerRecord
+from gossipjax.wire.messages import AnyMessage, Hello, Leave, PeerRecord, Relay, is_bulk
 
 _logger = logging.getLogger("gossipjax")
 
@@ -51,12 +53,14 @@ class Links:
         self._suite = suite
         self._feed = feed
         self._links: dict[PeerId, list[Link]] = {}
+        self._tunnels = Tunnels(identity, run, suite, lambda: secrets.token_bytes(KEY_BYTES))
         self._dialling: set[bytes] = set()
         self._record: Verified[PeerRecord] | None = None
 
     def introduce(self, record: Verified[PeerRecord]) -> None:
         """Set the own record, which opens every conversation."""
         self._record = record
+        self._tunnels.introduce(record)
 
     async def dial(self, address: Address) -> None:
         """Open a link to a peer, unless one is being opened; closed when nobody answers."""
@@ -76,18 +80,32 @@ class Links:
         finally:
             self._dialling.discard(key)
 
+    def open_tunnel(self, effect: OpenTunnel) -> None:
+        """Ask a neighbor to relay to another peer."""
+        self.send(self._tunnels.open(effect))
+
     def send(self, effect: Send) -> None:
-        """Send over the first link that takes it; one that is gone, or stuck, is dropped."""
+        """Send over the first link that takes it; one that is gone, or stuck, is dropped.
+
+        Without a link it goes through a relay, if there is a tunnel.
+        """
+        if effect.peer not in self._links:
+            packet = self._tunnels.send(effect)
+            if packet is not None:
+                self.send(packet)
+            return
         for link in list(self._links.get(effect.peer, [])):
             if self.transport.send(link, effect.message, effect.data):
                 return
-            if not isinstance(effect.message, Chunk):
+            if not is_bulk(effect.message):
                 self._drop(link)
 
     def disconnect(self, peer: PeerId) -> None:
-        """Close every link with a peer."""
+        """Close every link with a peer, and the tunnels to it and through it."""
+        self._tunnels.close(peer)
         for link in self._links.pop(peer, []):
             self.transport.close(link)
+        self._report(self._tunnels.relay_lost(peer))
 
     def _drop(self, link: Link) -> None:
         self.transport.close(link)
@@ -97,6 +115,7 @@ class Links:
             if not links and link.peer is not None:
                 del self._links[link.peer]
                 self._feed(PeerLost(link.peer))
+                self._report(self._tunnels.relay_lost(link.peer))
 
     def _hello(self, bulk: bool) -> Hello:
         assert self._record is not None
@@ -104,7 +123,11 @@ class Links:
 
     def _on_message(self, link: Link, message: AnyMessage, data: memoryview | None) -> None:
         if link.peer is not None:
-            self._feed(Received(link.peer, message, data))
+            if isinstance(message, Relay) and message.target == self._tunnels.own_id and data:
+                now_s = int(time.time())
+                self._report(self._tunnels.take(link.peer, message, data, now_s))
+            else:
+                self._feed(Received(link.peer, message, data))
         elif isinstance(message, Hello):
             try:
                 self._bind(link, message)
@@ -139,7 +162,21 @@ class Links:
         peer = record_author(record.body)
         link.bind(peer)
         self._links.setdefault(peer, []).append(link)
+        self._tunnels.close(peer)
         self._feed(PeerConnected(record))
+
+    def _report(self, outcomes: Iterable[Outcome]) -> None:
+        """Pass on what has come of a packet, or of the end of a relay."""
+        for outcome in outcomes:
+            match outcome:
+                case Send():
+                    self.send(outcome)
+                case Refuse():
+                    self._metrics.refused(outcome.reason)
+                case PeerConnected() if record_author(outcome.record.body) in self._links:
+                    self._tunnels.close(record_author(outcome.record.body))  # direct is better
+                case _:
+                    self._feed(outcome)
 
     def _turn_away(self, link: Link, error: RemoteProtocolError) -> None:
         _logger.info("turned a connection away: %s", error)

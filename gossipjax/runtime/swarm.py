@@ -77,7 +77,7 @@ class Swarm:
 
     Attributes:
         id: this peer's id.
-        join_string: paste it into another peer's `join` setting.
+        join_string: paste it into another peer's `join` setting; empty when nobody can dial it.
     """
 
     def __init__(

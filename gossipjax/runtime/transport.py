@@ -25,7 +25,7 @@ from gossipjax.types import PeerId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_frames, encode
-from gossipjax.wire.messages import AnyMessage, Chunk, Hello
+from gossipjax.wire.messages import AnyMessage, Hello, is_bulk
 
 _logger = logging.getLogger("gossipjax")
 
@@ -209,7 +209,7 @@ class Transport:
 
         Data is copied, so that a peer that does not read cannot pin old payloads in memory.
         """
-        bulk = isinstance(message, Chunk)
+        bulk = is_bulk(message)
         frames: list[bytes | memoryview] = [encode(message)]
         if data is not None:
             frames.append(data)

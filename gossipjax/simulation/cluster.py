@@ -38,6 +38,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
         bootstrap_max: join addresses given to a new peer: of the first, and of others that run.
         drift_ppm_max: clocks run fast or slow by up to so much.
         skew_s_max: wall clocks are ahead or behind by up to so much.
+        hidden: so many of the last peers cannot be dialled.
     """
 
     peers: int
@@ -50,6 +51,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     bootstrap_max: int = 3
     drift_ppm_max: int = 100
     skew_s_max: int = 5
+    hidden: int = 0
 
 
 class Totals(NamedTuple):
@@ -136,6 +138,7 @@ class Cluster:
             slot.place,
             self._bootstrap_for(index),
             life=slot.lives,
+            is_dialable=index < self.config.peers - self.config.hidden,
             drift_ppm=self._draws.between(-drift, drift),
             skew_s=self._draws.between(-skew, skew),
             version=slot.version,
@@ -212,7 +215,8 @@ class Cluster:
         """
         first = self._slots[0]
         common = Address(first.endpoint, first.disk.identity.public.transport)
-        others = self._draws.sample(list(self.hosts.values()), self.config.bootstrap_max)
+        dialable = [host for host in self.hosts.values() if host.record.body.addresses]
+        others = self._draws.sample(dialable, self.config.bootstrap_max)
         addresses = [] if index == 0 else [common]
         addresses += [host.address for host in others if host.address != common]
         return addresses[: self.config.bootstrap_max]

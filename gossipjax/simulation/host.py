@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gossipjax.crypto.identity import Identity
@@ -15,6 +15,7 @@ from gossipjax.protocol.effects import (
     Effect,
     Inspect,
     Learn,
+    OpenTunnel,
     Refuse,
     Send,
 )
@@ -29,14 +30,15 @@ from gossipjax.protocol.events import (
     Stopping,
 )
 from gossipjax.protocol.peer import PeerMachine
+from gossipjax.protocol.tunnels import Outcome, Tunnels
 from gossipjax.simulation.draws import MILLION, Draws
 from gossipjax.simulation.network import Link
 from gossipjax.simulation.participant import Participant
 from gossipjax.simulation.world import EPOCH_S, World
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
-from gossipjax.wire.envelope import Verified, open_record, seal_update
-from gossipjax.wire.messages import AnyMessage, PeerRecord, Sealed
+from gossipjax.wire.envelope import Verified, open_record, record_author, seal_update
+from gossipjax.wire.messages import AnyMessage, PeerRecord, Relay, Sealed
 from gossipjax.wire.tensors import Manifest, check_values, unpack
 
 _NEVER_NS: Nanoseconds = 1 << 62
@@ -105,6 +107,7 @@ class SimulatedHost(Participant):
         place: for latencies.
         bootstrap: addresses to join by.
         life: 0 for the first life of a peer, then 1, …
+        is_dialable: whether others can open connections to it.
         drift_ppm: by how much its monotonic clock runs fast.
         skew_s: by how much its wall clock is ahead.
         version: model version to begin with.
@@ -120,6 +123,7 @@ class SimulatedHost(Participant):
         bootstrap: list[Address],
         *,
         life: int = 0,
+        is_dialable: bool = True,
         drift_ppm: int = 0,
         skew_s: int = 0,
         version: int = 0,
@@ -127,7 +131,9 @@ class SimulatedHost(Participant):
         self._skew_s = skew_s
         now_ns = world.schedule.now_ns
         sequence = EPOCH_S * 1000 + now_ns // MILLION
-        super().__init__(world, index, disk.identity, endpoint, place, sequence)
+        super().__init__(
+            world, index, disk.identity, endpoint, place, sequence, is_dialable=is_dialable
+        )
         self.disk = disk
         self.version = version
         self.round = 0
@@ -135,6 +141,8 @@ class SimulatedHost(Participant):
         self._life = life
         self._clock = Clock(now_ns, drift_ppm)
         self._draws = Draws(world.seed, "host", index, life)
+        self._tunnels = Tunnels(disk.identity, world.run, world.suite, self._draw_secret)
+        self._tunnels.introduce(self.record)
         self._armed_reading_ns = _NEVER_NS
         self._idle_ticks = 0
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
@@ -199,13 +207,50 @@ class SimulatedHost(Participant):
         elif link.peer is None:
             super().on_arrival(link, message, data)
         elif link.is_open:
-            self._feed(Received(link.peer, message, data))
+            if isinstance(message, Relay) and message.target == self.id and data:
+                self._report(self._tunnels.take(link.peer, message, data, self.now_s()))
+            else:
+                self._feed(Received(link.peer, message, data))
 
     def connected(self, record: Verified[PeerRecord]) -> None:
+        self._tunnels.close(record_author(record.body))
         self._feed(PeerConnected(record))
 
     def lost(self, peer: PeerId) -> None:
         self._feed(PeerLost(peer))
+        self._report(self._tunnels.relay_lost(peer))
+
+    def send(
+        self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None = None
+    ) -> None:
+        if peer in self.links:
+            super().send(peer, message, data)
+            return
+        packet = self._tunnels.send(Send(peer, message, data))
+        if packet is not None:
+            super().send(packet.peer, packet.message, packet.data)
+
+    def disconnect(self, peer: PeerId) -> None:
+        self._tunnels.close(peer)
+        super().disconnect(peer)
+        for lost in self._tunnels.relay_lost(peer):
+            self.world.schedule.after(0, self._report_lost, lost.peer)
+
+    def _report(self, outcomes: Iterable[Outcome]) -> None:
+        """Pass on what has come of a packet, or of the end of a relay."""
+        for outcome in outcomes:
+            match outcome:
+                case Send():
+                    self.send(outcome.peer, outcome.message, outcome.data)
+                case Refuse():
+                    self.world.refused[outcome.reason] += 1
+                case PeerConnected() if record_author(outcome.record.body) in self.links:
+                    self._tunnels.close(record_author(outcome.record.body))
+                case _:
+                    self._feed(outcome)
+
+    def _draw_secret(self) -> bytes:
+        return b"".join(self._draws.next_u64().to_bytes(8, "little") for _ in range(4))
 
     def _feed(self, event: Event) -> None:
         """Hand one event to the machine, carry out what it wants, arm the one timer."""
@@ -266,6 +311,9 @@ class SimulatedHost(Participant):
                 self._deliver(effect)
             case Connect():
                 self.dial(effect.address)
+            case OpenTunnel():
+                packet = self._tunnels.open(effect)
+                self.send(packet.peer, packet.message, packet.data)
             case Disconnect():
                 self.disconnect(effect.peer)
             case Learn():

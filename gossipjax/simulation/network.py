@@ -22,7 +22,7 @@ from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_frames, encode
 from gossipjax.wire.limits import CREDIT_CHUNKS
-from gossipjax.wire.messages import AnyMessage, Hello
+from gossipjax.wire.messages import AnyMessage, Hello, is_bulk
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -171,7 +171,7 @@ class Network:
 
     def send(self, link: Link, message: AnyMessage, data: bytes | memoryview | None = None) -> bool:
         """Put a message on a connection; false when the sender can tell that it cannot leave."""
-        bulk = data is not None
+        bulk = is_bulk(message)
         if link.is_broken or not link.is_open or (bulk and link.bulk_queued >= _BULK_QUEUE_MAX):
             return False
         raw = encode(message)
@@ -271,7 +271,7 @@ class Network:
     def _arrive(
         self, link: Link, message: AnyMessage, data: bytes | memoryview | None, checksum: int
     ) -> None:
-        if data is not None:
+        if is_bulk(message):
             link.bulk_queued -= 1
         other = link.other
         if other.is_open and not link.is_doomed:

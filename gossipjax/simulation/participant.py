@@ -15,7 +15,7 @@ from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, peer_id, record_author, seal_record
 from gossipjax.wire.limits import PROTOCOL_VERSION
-from gossipjax.wire.messages import AnyMessage, Chunk, Hello, Leave, PeerRecord
+from gossipjax.wire.messages import AnyMessage, Hello, Leave, PeerRecord, is_bulk
 
 _RECORD_LIFE_S = 30 * 24 * 3600
 
@@ -41,6 +41,7 @@ class Participant:
         endpoint: where it can be dialled.
         place: where it is, for latencies; see `Network`.
         sequence: of its peer record.
+        is_dialable: whether others can open connections to it.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Participant:
         endpoint: str,
         place: tuple[int, int],
         sequence: int,
+        *,
+        is_dialable: bool = True,
     ):
         self.world = world
         self.index = index
@@ -62,8 +65,9 @@ class Participant:
         self.links: dict[PeerId, list[Link]] = {}
         self.address = Address(endpoint, identity.public.transport)
         self.id = peer_id(world.run, identity.public.sign, identity.public.vrf)
-        self.record = self._seal_record(sequence)
-        world.network.listeners[endpoint] = self
+        self.record = self._seal_record(sequence, (endpoint,) if is_dialable else ())
+        if is_dialable:
+            world.network.listeners[endpoint] = self
 
     # ---- for subclasses ----------------------------------------------------------------------
 
@@ -94,7 +98,7 @@ class Participant:
         for link in list(links):
             if self.world.network.send(link, message, data):
                 return
-            if link.is_broken or not isinstance(message, Chunk):
+            if link.is_broken or not is_bulk(message):
                 self._drop(link)
 
     def disconnect(self, peer: PeerId) -> None:
@@ -183,14 +187,14 @@ class Participant:
     def _hello(self) -> Hello:
         return Hello(PROTOCOL_VERSION, False, self.record.sealed)
 
-    def _seal_record(self, sequence: int) -> Verified[PeerRecord]:
+    def _seal_record(self, sequence: int, addresses: tuple[str, ...]) -> Verified[PeerRecord]:
         public = self.identity.public
         record = PeerRecord(
             run=self.world.run,
             sign_key=public.sign,
             vrf_key=public.vrf,
             transport_key=public.transport,
-            addresses=(self.address.endpoint,),
+            addresses=addresses,
             sequence=sequence,
             expires_s=self.now_s() + _RECORD_LIFE_S,
         )

@@ -11,7 +11,13 @@ import msgspec
 
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.wire import limits
-from gossipjax.wire.messages import AnyMessage, Chunk, Message, PeerRecord, UpdateHeader
+from gossipjax.wire.messages import AnyMessage, Chunk, Message, PeerRecord, Relay, UpdateHeader
+
+_DATA_BYTES_MAX: dict[type, int] = {
+    Chunk: limits.CHUNK_BYTES,
+    Relay: limits.PACKET_BYTES_MAX,
+}
+"""Of the second frame of a message; others have none."""
 
 Body = TypeVar("Body", PeerRecord, UpdateHeader)
 
@@ -44,16 +50,17 @@ def decode_body(kind: type[Body], data: bytes) -> Body:
 
 
 def decode_frames(frames: list[memoryview]) -> tuple[AnyMessage, memoryview | None]:
-    """Read a message and, for a `Chunk` only, the frame with its data.
+    """Read a message and, for a `Chunk` or `Relay` only, the frame with its data.
 
     Raises:
-        RemoteProtocolError: (`malformed`) a wrong number of frames, a chunk without data or with
-            too much of it, or a first frame that is no message.
+        RemoteProtocolError: (`malformed`) a wrong number of frames, a second frame that is empty or
+            too large, or a first frame that is no message.
     """
     if not frames:
         raise RemoteProtocolError("malformed", "no frame")
     message = decode(frames[0])
-    frames_expected = 2 if isinstance(message, Chunk) else 1
+    bytes_max = _DATA_BYTES_MAX.get(type(message), 0)
+    frames_expected = 2 if bytes_max else 1
     if len(frames) != frames_expected:
         raise RemoteProtocolError(
             "malformed",
@@ -61,9 +68,10 @@ def decode_frames(frames: list[memoryview]) -> tuple[AnyMessage, memoryview | No
         )
     if frames_expected == 1:
         return message, None
-    if not 1 <= len(frames[1]) <= limits.CHUNK_BYTES:
+    if not 1 <= len(frames[1]) <= bytes_max:
         raise RemoteProtocolError(
-            "malformed", f"a chunk has 1 to {limits.CHUNK_BYTES} bytes, got {len(frames[1])}"
+            "malformed",
+            f"a {type(message).__name__} has 1 to {bytes_max} bytes, got {len(frames[1])}",
         )
     return message, frames[1]
 

@@ -18,6 +18,9 @@ MESSAGE_BYTES_MAX = 16 << 10
 FRAME_BYTES_MAX = CHUNK_BYTES + MESSAGE_BYTES_MAX
 """What a socket accepts as one frame."""
 
+PACKET_BYTES_MAX = FRAME_BYTES_MAX
+"""What a relay passes on as one frame: a sealed message with its data."""
+
 CREDIT_CHUNKS = 8
 """Chunks that a receiver may have asked for and not yet received, per transfer."""
 
@@ -56,6 +59,7 @@ REASONS = {
     "unsolicited": "chunks or peer records that nobody asked for",
     "credit": "chunks asked for that the update does not have",
     "stalled": "a transfer without progress for too long",
+    "sealed": "a packet of a relay that does not open: altered, replayed or forged",
     "nonfinite": "NaN or infinity in a tensor",
     "norm": "a tensor tree whose Euclidean norm is above the limit",
 }

@@ -176,6 +176,41 @@ class Tickets(Message, frozen=True, tag=20):
     tickets: Annotated[tuple[Ticket, ...], Meta(max_length=limits.TICKETS_PER_MESSAGE_MAX)]
 
 
+class Relay(Message, frozen=True, tag=15):
+    """Pass the frame that follows on to `target`, a neighbor of yours; it comes from `source`.
+
+    The frame is a packet of `gossipjax.protocol.tunnels`, which only `target` can read. `bulk` says
+    on which of a pair's two connections it travels.
+    """
+
+    source: Digest
+    target: Digest
+    bulk: bool
+
+
+class Undelivered(Message, frozen=True, tag=16):
+    """I pass nothing on to this peer at present."""
+
+    target: Digest
+
+
 AnyMessage = (
-    Hello | Ping | Pong | GetPeers | Peers | Offer | GetOffer | Get | Chunk | Missing | Leave
+    Hello
+    | Ping
+    | Pong
+    | GetPeers
+    | Peers
+    | Offer
+    | GetOffer
+    | Get
+    | Chunk
+    | Missing
+    | Leave
+    | Relay
+    | Undelivered
 )
+
+
+def is_bulk(message: AnyMessage) -> bool:
+    """Whether a message travels on the bulk connection of a pair."""
+    return isinstance(message, Chunk) or (isinstance(message, Relay) and message.bulk)

@@ -78,6 +78,38 @@ def test_ed25519_refuses_a_second_form_of_a_signature():
     assert not ed25519_suite().verify(key, b"d", b"m", malleated)
 
 
+@pytest.mark.parametrize("name", SUITES)
+def test_both_get_the_same_by_exchange_and_nobody_else(name: str):
+    suite = SUITES[name][0]
+    secrets = [bytes([number]) * 32 for number in (1, 2, 3)]
+    first, second, third = map(suite.exchange_key, secrets)
+    shared = suite.exchange(secrets[0], second)
+    assert shared == suite.exchange(secrets[1], first)
+    assert len(shared) == 32
+    assert shared not in (suite.exchange(secrets[2], first), suite.exchange(secrets[2], second))
+    for short in (b"", third[:31], third + b"x"):
+        with pytest.raises(ValueError, match="32 bytes"):
+            suite.exchange(secrets[0], short)
+
+
+def test_exchange_is_x25519():
+    """The example of RFC 7748 section 6.1."""
+    suite = ed25519_suite()
+    alice = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
+    bob = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"
+    public = suite.exchange_key(bytes.fromhex(alice))
+    assert public.hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    shared = suite.exchange(bytes.fromhex(bob), public)
+    assert shared.hex() == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+
+
+def test_exchange_refuses_points_of_low_order():
+    # With them the result is zero whatever the secret is.
+    for point in (bytes(32), b"\1" + bytes(31)):
+        with pytest.raises(ValueError, match="low order"):
+            ed25519_suite().exchange(SEED, point)
+
+
 def test_digest_is_sha256():
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4
     for suite, _ in SUITES.values():

@@ -25,6 +25,7 @@ from gossipjax.protocol.effects import (
     Effect,
     Effects,
     Inspect,
+    OpenTunnel,
     Refuse,
     Send,
 )
@@ -39,6 +40,8 @@ from gossipjax.protocol.events import (
     Stopping,
 )
 from gossipjax.protocol.peer import PeerMachine
+from gossipjax.protocol.rng import SplitMix64
+from gossipjax.protocol.tunnels import Outcome, Tunnels
 from gossipjax.types import PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
@@ -51,7 +54,7 @@ from gossipjax.wire.envelope import (
     seal_record,
     seal_update,
 )
-from gossipjax.wire.messages import AnyMessage, Chunk, Get, Offer, PeerRecord
+from gossipjax.wire.messages import AnyMessage, Chunk, Get, Offer, PeerRecord, Relay
 from gossipjax.wire.tensors import Manifest, check_values, manifest_of, pack, unpack
 
 SECOND = 1_000_000_000
@@ -161,7 +164,8 @@ class Member:
         self.number = number
         self.machine = machine
         self.record = record
-        self.address = Address(record.body.addresses[0], record.body.transport_key)
+        endpoint = "".join(record.body.addresses)
+        self.address = Address(endpoint, record.body.transport_key)
         self.id = machine.id
         self.is_running = True
         self.backlog: list[Event] | None = None
@@ -175,6 +179,12 @@ class Member:
         self.disconnected: list[Disconnect] = []
         self.asked: Counter[tuple[PeerId, bytes]] = Counter()
         self.sequence = 0
+        identity, run = identity_of(number), RunId(record.body.run)
+        secrets = SplitMix64(number)
+        self.tunnels = Tunnels(
+            identity, run, SUITE, lambda: secrets.next_u64().to_bytes(8, "little") * 4
+        )
+        self.tunnels.introduce(record)
 
     @property
     def neighbors(self) -> set[int]:
@@ -189,6 +199,8 @@ class Member:
             self.backlog.append(event)
             return
         now_ns = self.pump.now_ns
+        if isinstance(event, Received) and isinstance(event.message, Chunk):
+            self.asked[event.sender, event.message.root] -= 1
         for effect in self.machine.handle(event, now_ns):
             self.trace.append(effect)
             self._carry_out(effect)
@@ -234,15 +246,26 @@ class Member:
             if not links:
                 del self.links[peer]
                 self.feed(PeerLost(peer))
+                self.report(self.tunnels.relay_lost(peer))
 
     def arrive(self, link: Link, raw: bytes, data: bytes | None) -> None:
         """Bytes have come in over a link."""
         peer = link.other(self).id
         if link in self.links.get(peer, []):
             message = decode(raw)
-            if isinstance(message, Chunk):
-                self.asked[peer, message.root] -= 1
-            self.feed(Received(peer, message, data))
+            if isinstance(message, Relay) and message.target == self.id and data:
+                self.report(self.tunnels.take(peer, message, data, EPOCH_S))
+            else:
+                self.feed(Received(peer, message, data))
+
+    def report(self, outcomes: Iterable[Outcome]) -> None:
+        """Pass on what has come of a packet, or of the end of a relay."""
+        for outcome in outcomes:
+            match outcome:
+                case Send() | Refuse():
+                    self._carry_out(outcome)
+                case _:
+                    self.feed(outcome)
 
     def _wake(self) -> None:
         if self.backlog is None and self.machine.next_deadline_ns <= self.pump.now_ns:
@@ -250,6 +273,8 @@ class Member:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
+            case Send() if isinstance(effect.message, Relay):
+                self._transmit(effect)
             case Send():
                 self._send(effect)
             case Connect():
@@ -257,10 +282,14 @@ class Member:
                 self.pump.after(self.pump.latency_ns, self.pump.establish, self, effect.address)
             case Disconnect():
                 self.disconnected.append(effect)
+                self.tunnels.close(effect.peer)
                 for link in self.links.pop(effect.peer, []):
                     other = link.other(self)
                     if self.pump.reaches(self, other):
                         self.pump.after(self.pump.latency_ns, other.lose, link)
+                self.report(self.tunnels.relay_lost(effect.peer))
+            case OpenTunnel():
+                self._transmit(self.tunnels.open(effect))
             case Inspect():
                 self.pump.after(self.pump.inspect_ns, self._inspect, effect)
             case Deliver():
@@ -284,6 +313,10 @@ class Member:
             key = (effect.peer, effect.message.root)
             self.asked[key] += effect.message.count
             assert self.asked[key] <= limits.CREDIT_CHUNKS, "more asked for than the credit"
+        packet = None if effect.peer in self.links else self.tunnels.send(effect)
+        self._transmit(packet or effect)
+
+    def _transmit(self, effect: Send) -> None:
         data = None if effect.data is None else bytes(effect.data)
         for link in self.links.get(effect.peer, [])[:1]:
             if self.pump.reaches(self, link.other(self)):

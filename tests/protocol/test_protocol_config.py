@@ -11,9 +11,14 @@ def test_the_defaults_are_allowed():
 
 
 @pytest.mark.parametrize("name", ProtocolConfig.__struct_fields__)
-def test_every_parameter_is_at_least_one(name: str):
-    with pytest.raises(LocalProtocolError, match=f"expected {name} ≥ 1, got 0"):
-        ProtocolConfig(**{name: 0})
+def test_every_parameter_has_a_least_value(name: str):
+    least = 0 if name == "relay_bytes_per_s" else 1
+    with pytest.raises(LocalProtocolError, match=f"expected {name} ≥ {least}, got {least - 1}"):
+        ProtocolConfig(**{name: least - 1})
+
+
+def test_relaying_can_be_switched_off():
+    assert ProtocolConfig(relay_bytes_per_s=0).relay_bytes_per_s == 0
 
 
 @pytest.mark.parametrize(

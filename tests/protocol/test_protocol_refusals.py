@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 import pytest
-from protocol_pump import EPOCH_S, SUITE, Solo, id_of, record_of, refusals, update_of
+from protocol_pump import EPOCH_S, SUITE, Solo, id_of, identity_of, record_of, refusals, update_of
 
 from gossipjax.errors import RemoteProtocolError
-from gossipjax.protocol.effects import Deliver, Effects
+from gossipjax.protocol.effects import Deliver, Effects, Refuse
 from gossipjax.protocol.events import Misbehaved, Published
+from gossipjax.protocol.tunnels import Tunnels
 from gossipjax.types import RunId
 from gossipjax.wire import limits
 from gossipjax.wire.envelope import SealedUpdate, open_record
-from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Sealed
+from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Relay, Sealed
 from gossipjax.wire.tensors import check_values, manifest_of, unpack
 
 UPDATE = update_of(1, 5)
@@ -75,6 +76,15 @@ def expired_greeting(solo: Solo) -> Effects:
     return solo.feed(Misbehaved(id_of(1), caught.value.reason))
 
 
+def forged_packet(solo: Solo) -> Effects:
+    """The shell opens packets before the machine sees what is in them."""
+    tunnels = Tunnels(identity_of(0), RunId(RUN), SUITE, lambda: bytes(32))
+    tunnels.introduce(record_of(0))
+    packet = b"\0" + bytes(100)
+    outcomes = tunnels.take(id_of(1), Relay(id_of(2), id_of(0), False), packet, EPOCH_S)
+    return [outcome for outcome in outcomes if isinstance(outcome, Refuse)]
+
+
 WAYS: dict[str, Callable[[Solo], Effects]] = {
     "malformed": lambda solo: solo.hear(1, Hello(1, False, record_of(1).sealed)),
     "protocol": lambda solo: offered(solo, update_of(1, 5, run=bytes(32))),
@@ -89,6 +99,7 @@ WAYS: dict[str, Callable[[Solo], Effects]] = {
     "unsolicited": lambda solo: solo.hear(1, Chunk(ROOT, 0, ()), UPDATE.chunk(0)),
     "credit": asked_of_own,
     "stalled": never_answered,
+    "sealed": forged_packet,
     "nonfinite": lambda solo: taken(solo, update_of(1, 5, value=float("nan"))),
     "norm": lambda solo: taken(solo, update_of(1, 5, value=1e6)),
 }

@@ -17,7 +17,7 @@ from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.wire import limits
 from gossipjax.wire.messages import AnyMessage, PeerRecord, UpdateHeader
 
-BY_HAND = ("index.md", "identity.md", "updates.md", "messages.md", "audits.md")
+BY_HAND = ("index.md", "identity.md", "updates.md", "messages.md", "audits.md", "relays.md")
 WRITTEN = {name: (FOLDER / name).read_text(encoding="utf-8") for name in (*BY_HAND, *PAGES)}
 MESSAGES = typing.get_args(AnyMessage)
 

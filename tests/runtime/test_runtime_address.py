@@ -16,7 +16,7 @@ def test_the_address_that_is_listened_on():
 
 def test_an_own_address_when_listening_on_all():
     for bound in ("tcp://0.0.0.0:4000", "tcp://[::]:4000"):
-        host, port = parse_endpoint(advertised_endpoint(PeerConfig(), bound))
+        host, port = parse_endpoint(advertised_endpoint(PeerConfig(), bound) or "")
         assert host not in ("0.0.0.0", "[::]")
         assert port == 4000
 
@@ -24,6 +24,7 @@ def test_an_own_address_when_listening_on_all():
 def test_a_public_address_wins():
     config = PeerConfig(public_address="tcp://peer.example.org:5000")
     assert advertised_endpoint(config, "tcp://0.0.0.0:4000") == "tcp://peer.example.org:5000"
+    assert advertised_endpoint(PeerConfig(public_address="none"), "tcp://0.0.0.0:4000") is None
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,11 @@ def leaves_of(count: int) -> list[bytes]:
     return [leaf_hash(index.to_bytes(4, "little")) for index in range(count)]
 
 
+def test_a_tree_gives_back_its_leaves():
+    leaves = leaves_of(7)
+    assert MerkleTree(leaves).leaves == tuple(leaves)
+
+
 def naive_root(leaves: list[bytes]) -> bytes:
     """RFC 6962 section 2.1, word by word: split at the largest power of two below the number."""
     if len(leaves) == 1:

@@ -23,7 +23,9 @@ from gossipjax.wire.messages import (
     Peers,
     Ping,
     Pong,
+    Relay,
     Sealed,
+    Undelivered,
     UpdateHeader,
 )
 
@@ -48,6 +50,8 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Chunk(DIGEST, 3, (DIGEST, DIGEST)),
         Missing(DIGEST),
         Leave("stopping"),
+        Relay(DIGEST, DIGEST, True),
+        Undelivered(DIGEST),
     )
 }
 
@@ -73,6 +77,8 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     ),
     st.builds(Missing, digests),
     st.builds(Leave, texts),
+    st.builds(Relay, digests, digests, st.booleans()),
+    st.builds(Undelivered, digests),
 )
 records = st.builds(
     PeerRecord,
