@@ -43,8 +43,8 @@ Two peers with different ones would refuse each other's messages.
 ## What each peer may choose
 
 Fields of `gossipjax.protocol.config.ProtocolConfig`: the table `[protocol]` of a configuration
-file, `protocol.NAME` on the command line. Integers, at least 1 (`relay_bytes_per_s`: 0); those that end in `_ns` are in
-nanoseconds. `probe_interval_ns < suspect_after_ns < dead_after_ns` and
+file, `protocol.NAME` on the command line. Integers, at least 1 (`relay_bytes_per_s`: 0); those that
+end in `_ns` are in nanoseconds. `probe_interval_ns < suspect_after_ns < dead_after_ns` and
 `retry_min_ns ≤ retry_max_ns` must hold.
 
 | parameter | default | purpose |
