@@ -180,7 +180,7 @@ class DisseminationMachine:
             self._forgive_late_chunk(peer, chunk)
             return []
         try:
-            self._check_chunk(download.header.body, chunk, data)
+            _check_chunk(download.header.body, chunk, data, self._hash_leaf)
         except RemoteProtocolError:
             self._drop(peer)
             raise
@@ -264,10 +264,16 @@ class DisseminationMachine:
             headers.append(self._downloads[author].header)
         return max((header.body.sequence for header in headers if header is not None), default=-1)
 
-    def _check_chunk(self, header: UpdateHeader, chunk: Chunk, data: bytes | memoryview) -> None:
-        index, expected = chunk.index, chunk_size(header.size, chunk.index)
-        if len(data) != expected:
-            raise RemoteProtocolError("size", f"chunk {index} has {expected} B, got {len(data)}")
-        count = chunk_count(header.size)
-        if not proves(header.root, index, count, self._hash_leaf(data), chunk.proof):
-            raise RemoteProtocolError("root", f"chunk {index} is not the announced one")
+
+def _check_chunk(
+    header: UpdateHeader,
+    chunk: Chunk,
+    data: bytes | memoryview,
+    hash_leaf: Callable[[bytes | memoryview], bytes],
+) -> None:
+    expected = chunk_size(header.size, chunk.index)
+    if len(data) != expected:
+        raise RemoteProtocolError("size", f"chunk {chunk.index} has {expected} B, got {len(data)}")
+    count = chunk_count(header.size)
+    if not proves(header.root, chunk.index, count, hash_leaf(data), chunk.proof):
+        raise RemoteProtocolError("root", f"chunk {chunk.index} is not the announced one")
