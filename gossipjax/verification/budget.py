@@ -61,3 +61,17 @@ def affordable_share(
     by_compute = compute * segments / auditors
     by_traffic = traffic * fanout / (auditors * state_payloads)
     return min(share_max, by_compute, by_traffic)
+
+
+def affordable_probe_share(
+    *, probe: float, arrivals: float, compute: float = 0.015, share_max: float = 0.125
+) -> float:
+    """The largest share of arriving updates to probe that keeps to a budget.
+
+    Args:
+        probe: what one probe costs, as a part of the compute of an own round.
+        arrivals: updates that arrive per own round; on average the fanout.
+        compute: part of the training compute that probing may take.
+        share_max: never probe more.
+    """
+    return min(share_max, compute / (probe * arrivals))

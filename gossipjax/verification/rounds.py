@@ -92,12 +92,12 @@ def run_committed_round(
     segment_steps: int = SEGMENT_STEPS_MAX,
 ) -> CommittedRound:
     """Train a round and keep what an auditor may ask for. Consumes `state`."""
-    boundaries = [_copy(state)]
+    boundaries = [copy_state(state)]
     reports: list[RoundReport] = []
     first_step = 0
     for length in segment_lengths(steps, segment_steps):
         state, report = run_segment(trainer, state, task, first_step, length)
-        boundaries.append(_copy(state))
+        boundaries.append(copy_state(state))
         reports.append(report)
         first_step += length
     return CommittedRound(state, _joined(reports), boundaries)
@@ -110,8 +110,10 @@ def _segment_key(example: jax.Array, assigned: bytes, first_step: int) -> jax.Ar
     )
 
 
-def _copy(state: TrainState) -> TrainState:
-    return jax.tree.map(jnp.copy, state)  # the next step consumes the original
+@jax.jit
+def copy_state(state: TrainState) -> TrainState:
+    """A state with memory of its own: the next step consumes the original."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def _joined(reports: list[RoundReport]) -> RoundReport:

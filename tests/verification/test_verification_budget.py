@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gossipjax.verification.budget import (
+    affordable_probe_share,
     affordable_share,
     byte_overhead,
     caught,
@@ -38,3 +39,8 @@ def test_the_affordable_share_keeps_to_both_budgets_and_uses_one(segments, state
         share / 0.25,
     )
     assert max(costs) == pytest.approx(1)
+
+
+def test_probes_keep_to_their_budget():
+    assert affordable_probe_share(probe=0.1, arrivals=3) == pytest.approx(0.05)
+    assert affordable_probe_share(probe=0.001, arrivals=3) == 0.125
