@@ -315,9 +315,9 @@ def largest_opening(segments: int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Deviations and costs of verification.")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it runs")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1, 5, 10, 50])
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--between", type=int, default=50, help="steps between two rounds")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1, 5, 50])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--between", type=int, default=30, help="steps between two rounds")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--auditor", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -9,14 +9,19 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from gossipjax.errors import LocalProtocolError
 
+if TYPE_CHECKING:
+    from gossipjax.runtime.cli import Change
+
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+ROBUST_MIXER = "balance"
+"""What the demo mixes with when there are attackers."""
 
 app = typer.Typer(
     name="gossipjax.peer",
@@ -57,7 +62,11 @@ def run(
     background: Annotated[
         bool, typer.Option("--background", help="Train only on cores that are idle.")
     ] = False,
+    assigned: Annotated[
+        bool, typer.Option("--assigned", help="Train on assigned public data, not on a part.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections.")] = False,
+    attack: Annotated[str | None, typer.Option(hidden=True)] = None,  # see `demo --byzantine`
 ) -> None:
     """Train a workload as a peer. Stop with Ctrl-C; the same command resumes."""
     from gossipjax.runtime.cli import run_peer
@@ -85,7 +94,9 @@ def run(
                 checkpoint_seconds=checkpoint,
                 background=background,
                 accumulate=accumulate,
+                assigned=assigned,
             ),
+            change=_misbehave(attack) if attack else None,
         )
     except (LocalProtocolError, ValueError, FileNotFoundError) as error:
         _fail(error)
@@ -103,14 +114,37 @@ def demo(
     late_joiner: Annotated[
         bool, typer.Option("--late-joiner", help="Start one peer when the rest is well on.")
     ] = False,
+    byzantine: Annotated[int, typer.Option(min=0, help="Peers that attack the others.")] = 0,
+    attack: Annotated[
+        str, typer.Option(help="sign_flip, label_flip, lazy, nan, noise, zeros, …")
+    ] = "sign_flip",
+    mixer: Annotated[
+        str | None, typer.Option(help="mean, balance, clip, nearest, median, trimmed_mean")
+    ] = None,
+    assigned: Annotated[
+        bool, typer.Option("--assigned", help="Public data for all; always with --byzantine.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     folder: Annotated[Path, typer.Option("--dir", help="Where results go.")] = Path("runs/demo"),
 ) -> None:
     """Peers on this machine learn together what none could alone (Fashion-MNIST, non-IID)."""
     from gossipjax.runtime.demo import DemoOptions, run_demo
 
+    options = DemoOptions(
+        peers=peers,
+        steps=steps,
+        alpha=alpha,
+        kill_one=kill_one,
+        late_joiner=late_joiner,
+        byzantine=byzantine,
+        attack=attack,
+        mixer=mixer or (ROBUST_MIXER if byzantine else "mean"),
+        assigned=assigned or byzantine > 0,
+        seed=seed,
+        folder=folder,
+    )
     try:
-        run_demo(DemoOptions(peers, steps, alpha, kill_one, late_joiner, seed, folder))
+        run_demo(options)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (LocalProtocolError, ValueError) as error:
@@ -145,6 +179,14 @@ def keygen(
     except LocalProtocolError as error:
         _fail(error)
     typer.echo(json.dumps({name: key.hex() for name, key in public._asdict().items()}, indent=2))
+
+
+def _misbehave(attack: str) -> "Change":
+    """For tests of what honest peers do about an attacker; not for people to use."""
+    from gossipjax.simulation.misbehavior import misbehavior
+
+    chosen = misbehavior(attack)
+    return lambda workload, algorithm: (chosen.workload(workload), chosen.algorithm(algorithm))
 
 
 def _parse_option(text: str) -> tuple[str, Any]:

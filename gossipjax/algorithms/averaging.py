@@ -2,15 +2,12 @@
 
 import jax
 
-from gossipjax.mixing.averaging import weighted_mean
-from gossipjax.mixing.base import GossipAlgorithm, Mixer, State, chain
-from gossipjax.mixing.staleness import discount_staleness, polynomial_decay
+from gossipjax.algorithms.named import named_mixer
+from gossipjax.mixing.base import GossipAlgorithm, Mixer, State
 from gossipjax.types import Params
 
-STALENESS_UNIT_STEPS = 100.0
 
-
-def gossip(mixer: Mixer | None = None) -> GossipAlgorithm:
+def gossip(mixer: Mixer | str = "mean", *, byzantine: int = 1) -> GossipAlgorithm:
     """Local steps, and averaging of parameters with random neighbors.
 
         share: payload = x
@@ -20,9 +17,11 @@ def gossip(mixer: Mixer | None = None) -> GossipAlgorithm:
         >>> algorithm = gossip(chain(discount_staleness(polynomial_decay(0.5)), weighted_mean()))
 
     Args:
-        mixer: how arrivals are folded in. By default the weighted mean under the discount
-            `(1 + staleness / 100 steps)^-½`: what is in transit for a round or two counts nearly
-            in full, what comes from a peer that was away for long counts little.
+        mixer: how arrivals are folded in: a mixer, or a name in `gossipjax.algorithms.named.MIXERS`.
+            By default the weighted mean under the discount `(1 + staleness / 100 steps)^-½`: what
+            is in transit for a round or two counts nearly in full, what comes from a peer that was
+            away for long counts little.
+        byzantine: attackers that may be among the arrivals of one mix, for mixers of a name.
 
     Returns:
         An algorithm whose payload is the parameters themselves; its state is the mixer's.
@@ -31,9 +30,7 @@ def gossip(mixer: Mixer | None = None) -> GossipAlgorithm:
         Lian et al. 2018, "Asynchronous Decentralized Parallel Stochastic Gradient Descent";
         de Vos et al. 2023, "Epidemic Learning", algorithm 1 (random neighbors in each round).
     """
-    chosen = mixer or chain(
-        discount_staleness(polynomial_decay(0.5, unit=STALENESS_UNIT_STEPS)), weighted_mean()
-    )
+    chosen = named_mixer(mixer, byzantine) if isinstance(mixer, str) else mixer
 
     def share(state: State, params: Params, key: jax.Array) -> tuple[Params, State]:
         return params, state

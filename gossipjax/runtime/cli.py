@@ -5,19 +5,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.serialization
 import msgspec
 
+from gossipjax.mixing.base import GossipAlgorithm
 from gossipjax.runtime.config import PeerConfig, load_config, parse_override
 from gossipjax.runtime.display import Screen, peer_table
 from gossipjax.runtime.session import SessionOptions, SessionResult, stop_on_signals, train_peer
-from gossipjax.runtime.swarm import Swarm
-from gossipjax.training.workload import load_workload
+from gossipjax.runtime.swarm import Swarm, configured_algorithm
+from gossipjax.training.workload import Workload, load_workload
 from gossipjax.types import short
+
+Change = Callable[[Workload, GossipAlgorithm], tuple[Workload, GossipAlgorithm]]
 
 PEER_FILE = "peer.json"
 METRICS_FILE = "metrics.jsonl"
@@ -35,17 +38,27 @@ def run_peer(
     settings: Iterable[str],
     join: Iterable[str],
     options: SessionOptions,
+    change: Change | None = None,
 ) -> bool:
     """Train a workload as a peer, showing a table; returns whether it was interrupted.
+
+    `change` makes another workload and algorithm of those that are configured.
 
     Leaves in `folder`: `run.json` (config, seed, commit), `peer.json` (join string and process id),
     `metrics.jsonl` (a line per round), `checkpoints/`, `state/` (key and address book), and at the
     end `result.json` and `params.msgpack` (flax.serialization).
     """
     workload = load_workload(workload_name, **workload_options)
+    algorithm = None
     folder = folder or Path("runs") / f"{_file_name(workload_name)}-{options.shard.index}"
     config = _config(folder, workload_name, config_file, settings, join)
     options = options._replace(folder=folder / "checkpoints")
+    if options.assigned and workload.public is not None:  # who has other data never meets this run
+        run = f"{config.run}/{workload.public.digest.hex()}"
+        config = msgspec.structs.replace(config, run=run)
+    if change is not None:
+        algorithm = configured_algorithm(config)
+        workload, algorithm = change(workload, algorithm)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN_FILE, _describe_run(workload_name, workload_options, config, options))
     label = str(options.shard.index)
@@ -69,6 +82,7 @@ def run_peer(
             workload,
             config,
             options,
+            algorithm=algorithm,
             on_start=on_start,
             on_round=lambda record: screen.show(peer_table([(label, record, "")], workload_name)),
             stop=stop,

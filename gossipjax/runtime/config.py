@@ -66,7 +66,8 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A neighbor's version counts as at most so many steps ahead of the own: bounds a lie."""
 
     norm_max: Annotated[float, Meta(gt=0)] = 1e6
-    """Updates with a larger Euclidean norm are refused."""
+    """Updates with a larger Euclidean norm are refused. With `inf` only what is not finite is, and
+    the own parameters are shared without a look at them."""
 
     connections_max: Annotated[int, Meta(ge=2)] = 128
     """Accepted connections, two per peer. Bounds memory at about 9 MiB each."""

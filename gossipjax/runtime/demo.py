@@ -50,23 +50,41 @@ class DemoOptions(NamedTuple):
     alpha: float = 0.1
     kill_one: bool = False
     late_joiner: bool = False
+    byzantine: int = 0
+    attack: str = "sign_flip"
+    mixer: str = "mean"
+    assigned: bool = False
     seed: int = 0
     folder: Path = Path("runs/demo")
+
+    @property
+    def honest(self) -> int:
+        """Peers that do as they should: the first ones."""
+        return self.peers - self.byzantine
+
+    @property
+    def data(self) -> str:
+        """What the peers train on, for people to read."""
+        if self.assigned:
+            return "assigned public data"
+        return f"Dirichlet α = {self.alpha}"
 
 
 def run_demo(options: DemoOptions) -> dict[str, Any]:
     """Run the swarm, then the baselines; print the table; write `summary.json` and `plot.png`.
 
     Raises:
-        LocalProtocolError: a peer ended with an error; its output is named.
+        LocalProtocolError: a peer ended with an error; its output is named. Or no peer is honest.
     """
+    if options.honest < 1 + options.late_joiner:
+        raise LocalProtocolError(f"of {options.peers} peers, {options.byzantine} cannot attack")
     started_s = time.monotonic()
     for old in options.folder.glob("peer-*"):
         shutil.rmtree(old)
     with Screen() as screen:
         screen.console.print(
             f"[bold]1/2[/] {options.peers} peers train together · seed {options.seed} · "
-            f"Dirichlet α = {options.alpha} · {options.steps} local steps"
+            f"{options.data} · {options.steps} local steps{_attackers(options)}"
         )
         swarm = _Swarm(options)
         try:
@@ -75,14 +93,18 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             swarm.end()
     console = screen.console
     console.print("[bold]2/2[/] the same steps alone, and centrally on everything …")
-    results = [swarm.result(peer) for peer in range(options.peers)]
+    honest = range(options.honest)
+    results = [swarm.result(peer) for peer in honest]
     alone, central, evaluated, distance = _baselines(options, [r["steps"] for r in results])
-    snapshots = [swarm.history(peer)[-1] for peer in range(options.peers)]
+    snapshots = [swarm.history(peer)[-1] for peer in honest]
     summary = {
         "peers": options.peers,
         "seed": options.seed,
         "dataset": "fashion_mnist_12k",
-        "alpha": options.alpha,
+        "alpha": None if options.assigned else options.alpha,
+        "byzantine": options.byzantine,
+        "attack": options.attack if options.byzantine else None,
+        "mixer": options.mixer,
         "commit": source_commit(),
         "rounds": max(record["round"] for record in results),
         "steps": [record["steps"] for record in results],
@@ -91,7 +113,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         "central_accuracy": central,
         "consensus_distance": distance,
         "bytes_sent": [swarm.total(peer, "bytes_out") for peer in range(options.peers)],
-        "updates_mixed": sum(swarm.total(p, "updates_mixed") for p in range(options.peers)),
+        "updates_mixed": sum(swarm.total(peer, "updates_mixed") for peer in honest),
         "updates_refused": _sum_counts([record["updates_refused"] for record in results]),
         "staleness_p50": float(np.median([r["staleness_p50"] for r in snapshots])),
         "staleness_max": max(r["staleness_max"] for r in snapshots),
@@ -99,7 +121,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         "wall_seconds": round(time.monotonic() - started_s, 1),
     }
     write_json(options.folder / "summary.json", summary)
-    histories = [swarm.history(peer) for peer in range(options.peers)]
+    histories = [swarm.history(peer) for peer in honest]
     _plot(options.folder / "plot.png", histories, alone, central)
     console.print(_summary_table(summary))
     console.print(f"{options.folder / 'summary.json'} · {options.folder / 'plot.png'}")
@@ -113,9 +135,9 @@ class _Swarm:
         self._options = options
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._records: dict[int, list[Record]] = {}
-        self._remarks = [""] * options.peers
+        self._remarks = [""] * options.honest + ["attacks"] * options.byzantine
         self._victim = 1 if options.kill_one else None
-        self._late = options.peers - 1 if options.late_joiner else None
+        self._late = options.honest - 1 if options.late_joiner else None
         self.seconds = 0.0
 
     def train(self, screen: Screen) -> None:
@@ -177,6 +199,11 @@ class _Swarm:
         # Rounds in seconds are for the end, when peers exchange without training.
         for setting in (f"round_steps={ROUND_STEPS}", "round_seconds=0.2"):
             command += ["--set", setting]
+        command += ["--set", f"algorithm_options.mixer={options.mixer}"]
+        command += ["--set", f"algorithm_options.byzantine={options.byzantine}"]
+        command += ["--assigned"] if options.assigned else []
+        if peer >= options.honest:
+            command += ["--attack", options.attack, "--set", "norm_max=inf"]
         # Peers that share cores: what one has to say must not wait for what others compute.
         command += ["--set", "listen=tcp://127.0.0.1:0", "--background"]
         for contact in range(options.peers):
@@ -196,7 +223,7 @@ class _Swarm:
     def _others_at_start(self, peer: int) -> int:
         """Peers that start together wait for each other; one that comes later for any."""
         together = self._options.peers - (self._late is not None)
-        return 1 if peer == self._late or self._remarks[peer] else together - 1
+        return 1 if peer == self._late or self._remarks[peer] == "back" else together - 1
 
     def _join_string(self, peer: int) -> str:
         return json.loads((self._folder(peer) / PEER_FILE).read_text(encoding="utf-8"))["join"]
@@ -291,11 +318,15 @@ def _baselines(
     context = multiprocessing.get_context("spawn")
     workers = min(os.cpu_count() or 1, options.peers + 1)
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        central = pool.submit(_train_alone, options, 0, 1, sum(steps))
-        alone = [
-            pool.submit(_train_alone, options, peer, options.peers, count)
-            for peer, count in enumerate(steps)
-        ]
+        if options.assigned:  # whoever has all the data is alone what it would be centrally
+            central = pool.submit(_train_alone, options, 0, 1, max(steps))
+            alone = [central for _ in steps]
+        else:
+            central = pool.submit(_train_alone, options, 0, 1, sum(steps))
+            alone = [
+                pool.submit(_train_alone, options, peer, options.peers, count)
+                for peer, count in enumerate(steps)
+            ]
         swarm = pool.submit(_evaluate_swarm, options)
         evaluated, distance = swarm.result()
         return [a.result() for a in alone], central.result(), evaluated, distance
@@ -307,6 +338,12 @@ def _workload(options: DemoOptions, decay_steps: int) -> Any:
     return load_workload(
         WORKLOAD, alpha=options.alpha, partition_seed=options.seed, decay_steps=decay_steps
     )
+
+
+def _attackers(options: DemoOptions) -> str:
+    if not options.byzantine:
+        return ""
+    return f" · {options.byzantine} of them attack ({options.attack}) · mixer {options.mixer}"
 
 
 def _train_alone(options: DemoOptions, index: int, count: int, steps: int) -> float:
@@ -330,7 +367,7 @@ def _evaluate_swarm(options: DemoOptions) -> tuple[list[float], float]:
     workload = _workload(options, options.steps)
     template = workload.init(jax.random.key(options.seed))
     accuracies, vectors = [], []
-    for peer in range(options.peers):
+    for peer in range(options.honest):
         data = (options.folder / f"peer-{peer}" / PARAMS_FILE).read_bytes()
         params = flax.serialization.from_bytes(template, data)
         accuracies.append(float(workload.evaluate(params)["accuracy"]))
@@ -373,7 +410,7 @@ def _plot(path: Path, histories: list[list[Record]], alone: list[float], central
     axes.axhline(100 * central, color="black", linestyle="--", label="central, all data")
     axes.set_xlabel("version (local steps absorbed)")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title("Fashion-MNIST, non-IID shards; dotted: each peer alone", fontsize=10)
+    axes.set_title("Fashion-MNIST; dotted: each peer alone", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -147,6 +147,10 @@ class Host:
                 self.mailbox.put(outgoing)
                 self._loop.call_soon_threadsafe(self._seal_next)
 
+    def next_sequence(self) -> int:
+        """Reserve a number for an update that will be published; between `start` and `stop`."""
+        return self._store.next_sequence()
+
     @property
     def is_here(self) -> bool:
         """Whether this is the process that started it, not one forked off."""
@@ -344,7 +348,7 @@ class Host:
             update = await self._in_worker(
                 seal,
                 outgoing,
-                self._store.next_sequence(),
+                outgoing.sequence or self._store.next_sequence(),
                 manifest=self._manifest,
                 norm_max=self._config.norm_max,
                 run=self._run,

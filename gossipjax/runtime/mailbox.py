@@ -10,11 +10,15 @@ from gossipjax.types import PeerId
 
 
 class Outgoing(NamedTuple):
-    """A payload to be sealed and offered: a function that gives its arrays, and its claims."""
+    """A payload to be sealed and offered: a function that gives its arrays, and its claims.
+
+    `sequence` is a number reserved for it before; None: the next one.
+    """
 
     arrays: Callable[[], list[np.ndarray]]
     version: int
     samples: int
+    sequence: int | None = None
 
 
 class Arrival(NamedTuple):

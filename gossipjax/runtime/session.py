@@ -12,14 +12,18 @@ import jax
 import jax.numpy as jnp
 import msgspec
 
+from gossipjax.errors import LocalProtocolError
+from gossipjax.mixing.base import GossipAlgorithm
 from gossipjax.runtime.background import give_way, start_backend_in_background
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import JsonLines
 from gossipjax.runtime.swarm import Swarm, join
 from gossipjax.training.checkpoint import Checkpoints
 from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
-from gossipjax.training.workload import Shard, Workload
+from gossipjax.training.workload import PublicData, Shard, Workload
 from gossipjax.types import Params, PeerId
+from gossipjax.verification.assignment import assignment
+from gossipjax.verification.rounds import Task, run_assigned_round
 
 _POLL_S = 0.1
 _WAIT_MAX_S = 60.0
@@ -42,6 +46,8 @@ class SessionOptions(NamedTuple):
             has not ended.
         background: train only when nothing else wants the cores (Linux).
         accumulate: micro-batches per step, for a batch that does not fit the accelerator.
+        assigned: train on the samples of the public data that are assigned to each round, in place
+            of the shard; rounds then have `round_steps` steps.
     """
 
     shard: Shard = Shard(0, 1)
@@ -54,6 +60,7 @@ class SessionOptions(NamedTuple):
     linger_seconds: float = 10.0
     background: bool = False
     accumulate: int = 1
+    assigned: bool = False
 
 
 class SessionResult(NamedTuple):
@@ -72,6 +79,7 @@ def train_peer(
     config: PeerConfig,
     options: SessionOptions,
     *,
+    algorithm: GossipAlgorithm | None = None,
     on_start: Callable[[Swarm], None] = lambda swarm: None,
     on_round: OnRound = lambda record: None,
     stop: threading.Event | None = None,
@@ -85,13 +93,17 @@ def train_peer(
         workload: what to train.
         config: settings of the peer; a round is `round_steps` steps or `round_seconds`.
         options: what to train on, for how long.
+        algorithm: what to share and how to mix; by default as the settings say.
         on_start: called once, with the swarm, when this peer listens.
         on_round: called with each round's record, as it goes to the metrics file.
         stop: ends the session after the current round.
+
+    Raises:
+        LocalProtocolError: settings that do not go together.
     """
     if options.background:
         start_backend_in_background()
-    session = _Session(workload, config, options)
+    session = _Session(workload, config, options, algorithm)
     try:
         return session.run(on_start, on_round, stop or threading.Event())
     finally:
@@ -99,8 +111,16 @@ def train_peer(
 
 
 class _Session:
-    def __init__(self, workload: Workload, config: PeerConfig, options: SessionOptions):
+    def __init__(
+        self,
+        workload: Workload,
+        config: PeerConfig,
+        options: SessionOptions,
+        algorithm: GossipAlgorithm | None,
+    ):
         self._workload = workload
+        self._public = _public_data(workload, config) if options.assigned else None
+        self._algorithm = algorithm
         self._config = config
         self._options = options
         self._trainer = LocalTrainer(
@@ -129,16 +149,21 @@ class _Session:
         # This loop calls `mix` once per round, so every call is due.
         swarm_config = msgspec.structs.replace(self._config, round_steps=1, metrics_file="")
         params = state.params
-        with join(swarm_config, params, version=version, seed=options.shard.index) as swarm:
+        with join(
+            swarm_config, params, self._algorithm, version=version, seed=options.shard.index
+        ) as swarm:
             if options.background:
                 give_way()
             on_start(swarm)
             self._wait_for_neighbors(swarm, stop)
             batches = self._workload.batches(options.shard, options.seed, self._steps)
             while not stop.is_set() and not self._has_ended(swarm):
-                state, report = self._round(state, batches)
+                sequence = swarm.next_sequence() if self._public is not None else None
+                state, report = self._round(state, swarm, sequence, batches)
                 self._steps += report.steps
-                params = swarm.mix(state.params, steps=report.steps, samples=report.samples)
+                params = swarm.mix(
+                    state.params, steps=report.steps, samples=report.samples, sequence=sequence
+                )
                 state = self._trainer.at_version(state._replace(params=params), swarm.version)
                 on_round(self._after_round(swarm, params, report))
                 self._checkpoint_if_due(state, swarm)
@@ -176,7 +201,12 @@ class _Session:
             "version": jnp.int32(version),
         }
 
-    def _round(self, state: TrainState, batches: Iterator[Any]) -> tuple[TrainState, RoundReport]:
+    def _round(
+        self, state: TrainState, swarm: Swarm, sequence: int | None, batches: Iterator[Any]
+    ) -> tuple[TrainState, RoundReport]:
+        if self._public is not None and sequence is not None:
+            task = Task(self._public, assignment(swarm.id, sequence, b""), swarm.version)
+            return run_assigned_round(self._trainer, state, task, self._config.round_steps)
         if self._config.round_steps:
             return self._trainer.run_round(state, batches, steps=self._config.round_steps)
         return self._trainer.run_round(state, batches, seconds=self._config.round_seconds)
@@ -243,6 +273,16 @@ class _Session:
         if self._checkpoints is not None:
             self._checkpoints.save(self._checkpoint_of(state, swarm.version))
         self._next_checkpoint_s = time.monotonic() + self._options.checkpoint_seconds
+
+
+def _public_data(workload: Workload, config: PeerConfig) -> PublicData:
+    if workload.public is None:
+        raise LocalProtocolError("this workload has no public data, so none can be assigned")
+    if not config.round_steps:
+        raise LocalProtocolError(
+            "a round on assigned data has a number of steps: set round_steps, for instance to 50"
+        )
+    return workload.public
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def _sync_folder(folder: Path) -> None:
 class Store:
     """The state folder of one identity, or nothing but memory when there is no folder.
 
-    Used from one thread.
+    Used from one thread, but for `next_sequence`, which any may call.
 
     Args:
         folder: made when absent; None: memory.
@@ -109,7 +110,8 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(folder)
         path = folder / DATABASE_FILE if folder else ":memory:"
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._counting = threading.Lock()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._database.executescript(_SCHEMA)
             self._sequence = self._reserved_end = self._reserve(0)
@@ -126,10 +128,11 @@ class Store:
         Blocks are reserved on disk before use, so that a peer that crashes cannot sign two updates
         with one number, which would look like equivocation.
         """
-        if self._sequence == self._reserved_end:
-            self._reserved_end = self._reserve(_SEQUENCES_PER_COMMIT)
-        self._sequence += 1
-        return self._sequence
+        with self._counting:
+            if self._sequence == self._reserved_end:
+                self._reserved_end = self._reserve(_SEQUENCES_PER_COMMIT)
+            self._sequence += 1
+            return self._sequence
 
     def remember(self, peer: PeerId, record: Sealed) -> None:
         """Keep a verified peer record in the address book.

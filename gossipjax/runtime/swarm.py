@@ -90,7 +90,7 @@ class Swarm:
         seed: int = 0,
     ):
         self._config = config
-        self._algorithm = algorithm or _algorithm_of(config)
+        self._algorithm = algorithm or configured_algorithm(config)
         _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
         self._form = _form(params)
@@ -121,7 +121,18 @@ class Swarm:
             raise
         self.join_string = self._host.join_string
 
-    def mix(self, params: Params, *, steps: int = 1, samples: int | None = None) -> Params:
+    def next_sequence(self) -> int:
+        """Reserve the number of an update before its round is trained; see `mix`."""
+        return self._host.next_sequence()
+
+    def mix(
+        self,
+        params: Params,
+        *,
+        steps: int = 1,
+        samples: int | None = None,
+        sequence: int | None = None,
+    ) -> Params:
         """Share own parameters, fold in what has arrived; never waits for the network.
 
         Call it after each local step, or after several. At most once per round (see
@@ -133,6 +144,8 @@ class Swarm:
                 `round_seconds` long in any case.
             samples: training samples since the last call; by default `steps`. Only the ratio
                 between peers counts.
+            sequence: what `next_sequence` gave for these parameters: for rounds on assigned data,
+                which follow from it.
 
         Returns:
             Parameters to go on with: `params` itself when no round is due.
@@ -144,7 +157,7 @@ class Swarm:
         self._count(steps, samples)
         if not self._is_round_due(steps):
             return params
-        self._publish(params)
+        self._publish(params, sequence)
         return self.fold_in(params)
 
     def share(self, params: Params, *, steps: int = 1, samples: int | None = None) -> bool:
@@ -273,7 +286,7 @@ class Swarm:
             self._next_round_s = time.monotonic() + self._config.round_seconds
         return due
 
-    def _publish(self, params: Params) -> bool:
+    def _publish(self, params: Params, sequence: int | None = None) -> bool:
         self._check_form(params)
         self._settle_version()
         if self._samples:
@@ -288,6 +301,7 @@ class Swarm:
                 lambda: [np.asarray(leaf) for leaf in leaves],
                 int(self._version),
                 self._last_samples,
+                sequence,
             )
         )
         return True
@@ -339,7 +353,12 @@ class Swarm:
         self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
 
 
-def _algorithm_of(config: PeerConfig) -> GossipAlgorithm:
+def configured_algorithm(config: PeerConfig) -> GossipAlgorithm:
+    """The algorithm that the settings name; the same object for the same settings.
+
+    Raises:
+        LocalProtocolError: there is none, or it does not take the options.
+    """
     try:
         return _load_algorithm(config.algorithm, msgspec.json.encode(config.algorithm_options))
     except ValueError as error:

@@ -8,7 +8,7 @@ machines their results are equal bit for bit, and elsewhere to rounding (`recomp
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -84,6 +84,35 @@ def run_segment(
     return trainer.run_round(state, assigned_batches(task, first_step), steps=steps)
 
 
+def run_assigned_round(
+    trainer: LocalTrainer,
+    state: TrainState,
+    task: Task,
+    steps: int,
+    segment_steps: int = SEGMENT_STEPS_MAX,
+    *,
+    at_boundary: Callable[[TrainState], None] = lambda state: None,
+) -> tuple[TrainState, RoundReport]:
+    """Train a round on what is assigned. Consumes `state`.
+
+    Args:
+        trainer: with the loss and optimizer of the run.
+        state: at the start.
+        task: what is assigned.
+        steps: of the round.
+        segment_steps: greatest length of a segment.
+        at_boundary: called with the state at the end of each segment, which the next step consumes.
+    """
+    reports: list[RoundReport] = []
+    first_step = 0
+    for length in segment_lengths(steps, segment_steps):
+        state, report = run_segment(trainer, state, task, first_step, length)
+        at_boundary(state)
+        reports.append(report)
+        first_step += length
+    return state, _joined(reports)
+
+
 def run_committed_round(
     trainer: LocalTrainer,
     state: TrainState,
@@ -93,14 +122,15 @@ def run_committed_round(
 ) -> CommittedRound:
     """Train a round and keep what an auditor may ask for. Consumes `state`."""
     boundaries = [copy_state(state)]
-    reports: list[RoundReport] = []
-    first_step = 0
-    for length in segment_lengths(steps, segment_steps):
-        state, report = run_segment(trainer, state, task, first_step, length)
-        boundaries.append(copy_state(state))
-        reports.append(report)
-        first_step += length
-    return CommittedRound(state, _joined(reports), boundaries)
+    state, report = run_assigned_round(
+        trainer,
+        state,
+        task,
+        steps,
+        segment_steps,
+        at_boundary=lambda reached: boundaries.append(copy_state(reached)),
+    )
+    return CommittedRound(state, report, boundaries)
 
 
 def _segment_key(example: jax.Array, assigned: bytes, first_step: int) -> jax.Array:

@@ -11,9 +11,10 @@ import optax
 import pytest
 
 from gossipjax import data
+from gossipjax.errors import LocalProtocolError
 from gossipjax.runtime.config import load_config
 from gossipjax.runtime.session import SessionOptions, train_peer
-from gossipjax.training import Shard, Workload
+from gossipjax.training import Shard, Workload, public_samples
 
 
 def softmax_digits(learning_rate=0.1):
@@ -166,3 +167,35 @@ def test_a_failing_workload_closes_the_peer_and_says_what_failed(tmp_path):
     with pytest.raises(ZeroDivisionError):
         train_peer(broken, settings(tmp_path), SessionOptions(until_version=10))
     assert not [t for t in threading.enumerate() if t.name == "gossipjax"]
+
+
+def test_assigned_data_decide_a_round_whatever_the_shard(tmp_path):
+    """Two peers of one identity and one start train alike, from other shards and seeds."""
+    params = []
+    for shard in (0, 1):
+        state = tmp_path / str(shard) / "state"
+        state.mkdir(parents=True)
+        if params:
+            (state / "peer.key").write_bytes((tmp_path / "0" / "state" / "peer.key").read_bytes())
+            (state / "peer.key").chmod(0o600)
+        options = SessionOptions(Shard(shard, 2), until_version=40, assigned=True)
+        workload = softmax_digits()._replace(public=digits_public())
+        result = train_peer(workload, settings(tmp_path / str(shard)), options)
+        params.append(result.params)
+        assert result.record["test_accuracy"] > 0.7
+    jax.tree.map(np.testing.assert_array_equal, *params)
+
+
+def digits_public():
+    digits = data.digits()
+    inputs = digits.train_inputs.reshape(len(digits.train_inputs), -1)
+    return public_samples({"inputs": inputs, "labels": digits.train_labels}, 32)
+
+
+def test_data_can_be_assigned_only_where_they_are_public_and_rounds_have_steps(tmp_path):
+    options = SessionOptions(until_version=10, assigned=True)
+    with pytest.raises(LocalProtocolError, match="no public data"):
+        train_peer(softmax_digits(), settings(tmp_path), options)
+    public = softmax_digits()._replace(public=digits_public())
+    with pytest.raises(LocalProtocolError, match="set round_steps"):
+        train_peer(public, settings(tmp_path, round_steps=0), options)

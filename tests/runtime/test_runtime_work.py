@@ -1,6 +1,7 @@
 """What worker threads do with payloads."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -71,3 +72,6 @@ def test_what_is_sealed_passes_inspection_and_what_would_not_is_not_sealed():
     arrays[0][5] = np.nan
     with pytest.raises(RemoteProtocolError, match="nonfinite"):
         sealed(1e3)
+    unchecked = sealed(math.inf)  # what an attacker's settings may do; others still refuse it
+    with pytest.raises(RemoteProtocolError, match="nonfinite"):
+        inspect([unchecked.chunk(index) for index in range(3)], manifest, math.inf)
