@@ -17,7 +17,7 @@ def gossip(mixer: Mixer | str = "mean", *, byzantine: int = 1) -> GossipAlgorith
         >>> algorithm = gossip(chain(discount_staleness(polynomial_decay(0.5)), weighted_mean()))
 
     Args:
-        mixer: how arrivals are folded in: a mixer, or a name in `gossipjax.algorithms.named.MIXERS`.
+        mixer: how arrivals are folded in; one of `gossipjax.algorithms.named.MIXERS` by name.
             By default the weighted mean under the discount `(1 + staleness / 100 steps)^-½`: what
             is in transit for a round or two counts nearly in full, what comes from a peer that was
             away for long counts little.
