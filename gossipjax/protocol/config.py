@@ -38,6 +38,15 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Silence after which a neighbor is dropped. Above the pauses of a busy training process; a
     pause of this peer itself is not counted as the silence of others."""
 
+    witnesses: Positive = 3
+    """Neighbors that are asked, each `probe_interval_ns`, whether they still hear one that is
+    suspected. With loss ℓ on every way, all of k miss a live one with chance (1 − (1 − ℓ)⁴)ᵏ."""
+
+    questions_max: Positive = 32
+    """Questions that a neighbor may ask at once (`Ping`, `GetPeers`, `Suspect`, a new `Hello`), and
+    after that four per `probe_interval_ns`. Above `dead_after_ns / probe_interval_ns`: so many may
+    come at once when a link was clogged."""
+
     connect_timeout_ns: Positive = 5 * _SECOND
     """From dialling to a complete greeting."""
 
@@ -45,7 +54,7 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """First wait before a peer is dialled again; it doubles with every failure. A random part of
     each wait, up to half, is left out, so that many do not come back in step."""
 
-    retry_max_ns: Positive = 20 * _SECOND
+    retry_max_ns: Positive = 12 * _SECOND
     """Longest wait before a peer is dialled again: how long a peer that was cut off from everybody
     may take to notice that the network is back."""
 

@@ -62,6 +62,16 @@ class Learn(Struct, frozen=True):
     record: Verified[PeerRecord]
 
 
+class Forget(Struct, frozen=True):
+    """A peer record that has given way to others: no longer worth keeping on disk."""
+
+    record: Verified[PeerRecord]
+
+
+class SignRecord(Struct, frozen=True):
+    """The own record expires before long: sign a new one, then report `RecordSigned`."""
+
+
 class Refuse(Struct, frozen=True):
     """Something that a peer sent was refused; to be counted by reason."""
 
@@ -69,5 +79,16 @@ class Refuse(Struct, frozen=True):
     reason: str
 
 
-Effect = Send | Connect | OpenTunnel | Disconnect | Inspect | Deliver | Learn | Refuse
+Effect = (
+    Send
+    | Connect
+    | OpenTunnel
+    | Disconnect
+    | Inspect
+    | Deliver
+    | Learn
+    | Forget
+    | SignRecord
+    | Refuse
+)
 Effects = list[Effect]

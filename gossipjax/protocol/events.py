@@ -28,10 +28,17 @@ class Misbehaved(Struct, frozen=True):
 class PeerConnected(Struct, frozen=True):
     """A connection with this peer is up, in either direction, and both have greeted.
 
-    `relay` is the neighbor that it leads through, None when it is a direct one.
+    Attributes:
+        record: of the other one.
+        endpoint: where the other one is: what was dialled, or where its connection comes from;
+            empty when it is reached through a relay.
+        dialled: whether this peer opened the connection.
+        relay: the neighbor that it leads through, None when it is a direct one.
     """
 
     record: Verified[PeerRecord]
+    endpoint: str = ""
+    dialled: bool = False
     relay: PeerId | None = None
 
 
@@ -59,6 +66,12 @@ class Inspected(Struct, frozen=True):
     refusal: str | None
 
 
+class RecordSigned(Struct, frozen=True):
+    """Answer to the effect `SignRecord`, or a new address of this peer: its newest own record."""
+
+    record: Verified[PeerRecord]
+
+
 class Stopping(Struct, frozen=True):
     """This peer is about to end; nothing is handled after it."""
 
@@ -71,5 +84,6 @@ Event = (
     | DeadlinePassed
     | Published
     | Inspected
+    | RecordSigned
     | Stopping
 )

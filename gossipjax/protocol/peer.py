@@ -1,6 +1,7 @@
 """`PeerMachine`: routes events to the machines of one peer and gathers their effects."""
 
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
 from gossipjax.crypto.suite import CryptoSuite
@@ -19,9 +20,11 @@ from gossipjax.protocol.events import (
     PeerLost,
     Published,
     Received,
+    RecordSigned,
     Stopping,
 )
-from gossipjax.protocol.membership import MembershipMachine, Neighbor, part
+from gossipjax.protocol.membership import MembershipMachine, part
+from gossipjax.protocol.neighbor import Neighbor
 from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId
@@ -29,6 +32,7 @@ from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, record_author
 from gossipjax.wire.merkle import leaf_hash
 from gossipjax.wire.messages import (
+    Alive,
     Chunk,
     Get,
     GetOffer,
@@ -42,8 +46,11 @@ from gossipjax.wire.messages import (
     Ping,
     Pong,
     Relay,
+    Suspect,
     Undelivered,
 )
+
+_QUESTIONS = (Ping, GetPeers, Suspect, Hello)
 
 
 class _Faults(NamedTuple):
@@ -68,7 +75,7 @@ class PeerMachine:
         manifest_digest: digest of this run's manifest.
         payload_bytes: size of every payload of this run.
         suite: signatures and digests.
-        seed: of every random choice.
+        seed: of every random choice; 64 bits that nobody else knows.
         bootstrap: addresses to join by; empty for the first peer of a run.
         book: records remembered from an earlier life.
         version: model version to begin with.
@@ -93,12 +100,20 @@ class PeerMachine:
     ):
         self.id = record_author(record.body)
         self._config = config
-        self._rng = SplitMix64(seed)
+        self._rng = SplitMix64(int.from_bytes(_derive(seed, b"gossipjax.draws"), "little"))
         self._version = version
-        self._epoch_s = epoch_s
         self._faults = BoundedDict[PeerId, _Faults](config.book_size)
         self._banned_until_ns = BoundedDict[PeerId, Nanoseconds](config.book_size)
-        self._membership = MembershipMachine(config, record, suite, self._rng, bootstrap, book)
+        self._membership = MembershipMachine(
+            config,
+            record,
+            suite,
+            self._rng,
+            secret=_derive(seed, b"gossipjax.views"),
+            bootstrap=bootstrap,
+            book=book,
+            epoch_s=epoch_s,
+        )
         self._dissemination = DisseminationMachine(
             config, manifest_digest, payload_bytes, suite, hash_leaf
         )
@@ -145,6 +160,8 @@ class PeerMachine:
                 return self._lost(event.peer, now_ns)
             case Misbehaved():
                 return self._refuse(event.sender, event.reason, now_ns)
+            case RecordSigned():
+                return self._membership.record_signed(event.record, now_ns)
             case Stopping():  # pragma: no branch (there is no other event)
                 return [effect for peer in self.neighbors for effect in part(peer, "stopping")]
 
@@ -161,6 +178,8 @@ class PeerMachine:
 
     def _dispatch(self, neighbor: Neighbor, event: Received, now_ns: Nanoseconds) -> Effects:
         sender, message, data = event.sender, event.message, event.data
+        if isinstance(message, _QUESTIONS):
+            self._membership.admit_question(sender, now_ns)
         match message:  # most frequent first
             case Ping():
                 return self._membership.on_ping(sender, message, self._version)
@@ -177,14 +196,19 @@ class PeerMachine:
             case GetOffer():
                 return self._dissemination.offer_newest([sender])
             case GetPeers():
-                return self._membership.on_get_peers(sender)
+                return self._membership.on_get_peers(sender, now_ns)
             case Peers():
-                now_s = self._epoch_s + now_ns // 1_000_000_000
-                effects = self._membership.on_peers(sender, message, now_s, now_ns)
+                effects = self._membership.on_peers(sender, message, now_ns)
                 self._relay.told(sender, self._membership.known(message.records))
                 return effects
+            case Suspect():
+                return self._membership.on_suspect(sender, message, now_ns)
+            case Alive():
+                return self._parted(self._membership.on_alive(sender, message, now_ns), now_ns)
             case Leave():
-                return self._membership.on_leave(sender, now_ns) + self._lost(sender, now_ns)
+                return self._parted(self._membership.on_leave(sender, now_ns), now_ns)
+            case Hello():
+                return self._membership.on_hello(sender, message, now_ns)
             case Relay() if data is not None:
                 return self._relay.on_relay(sender, message, data, self.neighbors, now_ns)
             case Undelivered():
@@ -192,9 +216,9 @@ class PeerMachine:
                     return []
                 peer = PeerId(message.target)
                 self._membership.lost(peer, now_ns)
-                return [Disconnect(peer, "its relay is gone"), *self._lost(peer, now_ns)]
-            case Hello() | Chunk() | Relay():  # pragma: no branch (there is no other message)
-                raise RemoteProtocolError("malformed", f"{message} in mid-conversation")
+                return self._parted([Disconnect(peer, "its relay is gone")], now_ns)
+            case Chunk() | Relay():  # pragma: no branch (there is no other message)
+                raise RemoteProtocolError("malformed", f"{message} without data")
 
     def _offered(
         self, sender: PeerId, record: PeerRecord, offer: Offer, now_ns: Nanoseconds
@@ -209,8 +233,7 @@ class PeerMachine:
         if not self._catch_up.may_offer(self._version):
             return []
         self._dissemination.publish(event.update)
-        neighbors = self._rng.sample(self._membership.trusted_neighbors(), self._config.fanout)
-        return self._dissemination.offer_newest(neighbors)
+        return self._dissemination.offer_newest(self._membership.partners(self._config.fanout))
 
     def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
         header = self._dissemination.inspected(event.author, event.root)
@@ -231,13 +254,19 @@ class PeerMachine:
         return self._dissemination.lost(peer, now_ns)
 
     def _connected(self, event: PeerConnected, now_ns: Nanoseconds) -> Effects:
-        record = event.record
-        peer = record_author(record.body)
+        peer = record_author(event.record.body)
         if self._is_banned(peer, now_ns):
             return part(peer, "banned for a while")
         known = self.neighbors.get(peer)
-        effects = self._membership.connected(record, self._version, now_ns)
-        if known is not None and self.neighbors[peer] is not known:  # it has restarted
+        effects = self._membership.connected(
+            event.record,
+            self._version,
+            now_ns,
+            endpoint=event.endpoint,
+            dialled=event.dialled,
+        )
+        effects = self._parted(effects, now_ns)
+        if known is not None and self.neighbors.get(peer) is not known:  # it has restarted
             effects += self._dissemination.lost(peer, now_ns)
         if peer in self.neighbors:
             self._relay.connected(peer, event.relay)
@@ -249,10 +278,7 @@ class PeerMachine:
         if pause_ns:
             self._membership.excuse(pause_ns, now_ns)
             self._dissemination.excuse(pause_ns, now_ns)
-        effects = self._membership.tick(self._version, now_ns)
-        for effect in list(effects):
-            if isinstance(effect, Disconnect):
-                effects += self._lost(effect.peer, now_ns)
+        effects = self._parted(self._membership.tick(self._version, now_ns), now_ns)
         effects += self._relay.tick(self.neighbors, self._membership.places, now_ns)
         effects += self._charge(self._dissemination.tick(now_ns), now_ns)
         donor = self._catch_up.donor
@@ -263,6 +289,13 @@ class PeerMachine:
         }
         sending = donor is not None and self._dissemination.is_pulling_from(donor)
         return effects + self._catch_up.tick(versions, self._version, sending, now_ns)
+
+    def _parted(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
+        """Add what follows from the end of connections among `effects`."""
+        gone = [effect.peer for effect in effects if isinstance(effect, Disconnect)]
+        for peer in gone:
+            effects = effects + self._lost(peer, now_ns)
+        return effects
 
     def _is_banned(self, peer: PeerId, now_ns: Nanoseconds) -> bool:
         return self._banned_until_ns.get(peer, 0) > now_ns
@@ -302,3 +335,8 @@ class PeerMachine:
             self._membership.lost(peer, now_ns, self._config.ban_ns)
             effects += part(peer, "banned for a while")
         return effects + self._lost(peer, now_ns)
+
+
+def _derive(seed: int, purpose: bytes) -> bytes:
+    """A seed for one purpose: what is guessed from the choices of one tells nothing of another."""
+    return blake2b(seed.to_bytes(8, "little"), person=purpose, digest_size=16).digest()

@@ -24,13 +24,22 @@ from gossipjax.protocol.effects import (
     Disconnect,
     Effect,
     Effects,
+    Forget,
     Inspect,
     Learn,
     OpenTunnel,
     Refuse,
     Send,
+    SignRecord,
 )
-from gossipjax.protocol.events import DeadlinePassed, Event, Inspected, Published, Stopping
+from gossipjax.protocol.events import (
+    DeadlinePassed,
+    Event,
+    Inspected,
+    Published,
+    RecordSigned,
+    Stopping,
+)
 from gossipjax.runtime.address import advertised_endpoint
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.journal import Beginning, Journal
@@ -332,6 +341,12 @@ class Host:
                 self._links.disconnect(effect.peer)
             case Learn():
                 self._store.remember(record_author(effect.record.body), effect.record.sealed)
+            case Forget():
+                self._store.forget(record_author(effect.record.body))
+            case SignRecord():
+                record = self._make_record(int(time.time()))
+                self._links.introduce(record)
+                self._feed(RecordSigned(record))
             case Refuse():
                 self._metrics.refused(effect.reason)
                 _logger.info("peer %s: refused (%s)", short(effect.peer), effect.reason)

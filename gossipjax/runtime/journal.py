@@ -25,7 +25,7 @@ from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Effect, Effects, Inspect, Send
-from gossipjax.protocol.events import Event, PeerConnected, Published, Received
+from gossipjax.protocol.events import Event, PeerConnected, Published, Received, RecordSigned
 from gossipjax.protocol.peer import PeerMachine
 from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire import limits
@@ -102,9 +102,11 @@ class _Heard(Struct, frozen=True, array_like=True):
 
 
 class _Met(Struct, frozen=True, array_like=True):
-    """`PeerConnected` with the record as it was signed."""
+    """`PeerConnected`, with the record as it was signed."""
 
     record: Sealed
+    endpoint: str
+    dialled: bool
     relay: bytes | None
 
 
@@ -271,7 +273,10 @@ class _Machine:
                 met = msgspec.msgpack.decode(fields, type=_Met)
                 record = open_record(met.record, RunId(beginning.run), suite, now_s=0)
                 relay = None if met.relay is None else PeerId(met.relay)
-                return PeerConnected(record, relay)
+                return PeerConnected(record, met.endpoint, met.dialled, relay)
+            case "RecordSigned":
+                sealed = msgspec.msgpack.decode(fields, type=Sealed)
+                return RecordSigned(open_record(sealed, RunId(beginning.run), suite, now_s=0))
             case "Published":
                 made = msgspec.msgpack.decode(fields, type=_Made)
                 size = beginning.payload_bytes
@@ -304,7 +309,9 @@ def _without_bulk(event: Event) -> object:
             leaf = b"" if data is None else leaf_hash(data)
             return _Heard(event.sender, encode(event.message), len(data or b""), leaf)
         case PeerConnected():
-            return _Met(event.record.sealed, event.relay)
+            return _Met(event.record.sealed, event.endpoint, event.dialled, event.relay)
+        case RecordSigned():
+            return event.record.sealed
         case Published():
             return _Made(event.update.header.sealed, event.update.tree.leaves)
         case _:

@@ -163,7 +163,7 @@ class Links:
         link.bind(peer)
         self._links.setdefault(peer, []).append(link)
         self._tunnels.close(peer)
-        self._feed(PeerConnected(record))
+        self._feed(PeerConnected(record, link.endpoint, link.dialled))
 
     def _report(self, outcomes: Iterable[Outcome]) -> None:
         """Pass on what has come of a packet, or of the end of a relay."""

@@ -104,6 +104,7 @@ class Store:
     def __init__(self, folder: Path | None, book_size: int):
         self._book_size = book_size
         self._unwritten = BoundedDict[PeerId, Sealed](book_size)
+        self._forgotten = BoundedDict[PeerId, None](book_size)
         self._next_write_s = 0.0
         self._lock: int | None = None
         if folder is not None:
@@ -140,10 +141,16 @@ class Store:
         Written at most every few seconds, so that a flood of records is no flood of disk writes;
         a crash loses what is younger, which others will tell again.
         """
+        self._forgotten.pop(peer, None)
         self._unwritten[peer] = record
         if time.monotonic() >= self._next_write_s:
             self._write_book()
             self._next_write_s = time.monotonic() + _BOOK_WRITE_INTERVAL_S
+
+    def forget(self, peer: PeerId) -> None:
+        """Take a peer out of the address book; written together with what is remembered."""
+        self._unwritten.pop(peer, None)
+        self._forgotten[peer] = None
 
     def book(self) -> Iterator[Sealed]:
         """The remembered records, as they were signed; to be verified again."""
@@ -161,9 +168,12 @@ class Store:
 
     def _write_book(self) -> None:
         rows = [(peer, record.body, record.signature) for peer, record in self._unwritten.items()]
+        gone = [(peer,) for peer in self._forgotten]
         self._unwritten.clear()
+        self._forgotten.clear()
         self._database.execute("BEGIN")
         with self._database:  # commits, or rolls back
+            self._database.executemany("DELETE FROM book WHERE peer = ?", gone)
             self._database.executemany("INSERT OR REPLACE INTO book VALUES (?, ?, ?)", rows)
             # A replaced row gets a new row id, so the highest ones are the newest records.
             self._database.execute(

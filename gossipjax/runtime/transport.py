@@ -61,13 +61,15 @@ class Link:
 
     Attributes:
         key: X25519 key of the other side, authenticated by CURVE.
+        endpoint: where the other side is; of an accepted link the port means nothing.
         dialled: whether this side opened it.
         peer: the peer it is bound to, once a greeting has been verified.
         settled: set once it is bound or closed.
     """
 
-    def __init__(self, key: bytes, *, dialled: bool):
+    def __init__(self, key: bytes, endpoint: str, *, dialled: bool):
         self.key = key
+        self.endpoint = endpoint
         self.dialled = dialled
         self.peer: PeerId | None = None
         self.is_open = True
@@ -184,7 +186,7 @@ class Transport:
             OSError: the name is unknown, or there are too many open files.
         """
         endpoint = await numeric_endpoint(address.endpoint)
-        link = Link(address.transport_key, dialled=True)
+        link = Link(address.transport_key, address.endpoint, dialled=True)
         self._dialled.add(link)
         try:
             for bulk in (True, False):
@@ -266,15 +268,18 @@ class Transport:
         while True:
             routing_id, *frames = await self._router.recv_multipart(copy=False)
             key = bytes.fromhex(str(frames[0].get("User-Id")))
+            host = str(frames[0].get("Peer-Address"))
             parts = [frame.buffer for frame in frames]
             link = self._by_routing_id.get(routing_id.bytes)
             if link is None or link.key != key:
-                link = self._greeted(key, routing_id.bytes, parts)
+                link = self._greeted(key, host, routing_id.bytes, parts)
             if link is not None:
                 self._receive(link, parts)
             await asyncio.sleep(0)  # while messages wait, the await above never yields
 
-    def _greeted(self, key: bytes, routing_id: bytes, parts: list[memoryview]) -> Link | None:
+    def _greeted(
+        self, key: bytes, host: str, routing_id: bytes, parts: list[memoryview]
+    ) -> Link | None:
         """The link that a connection's first message makes or joins; None when it is no `Hello`."""
         try:
             message, _ = decode_frames(parts)
@@ -292,7 +297,8 @@ class Transport:
             self._give_up(link)
             link = None
         if link is None:
-            link = self._accepted[key] = Link(key, dialled=False)
+            endpoint = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
+            link = self._accepted[key] = Link(key, endpoint, dialled=False)
             timeout_s = self._config.protocol.connect_timeout_ns / 1e9
             asyncio.get_running_loop().call_later(timeout_s, self._expire, link)
         link.routing_ids[message.bulk] = routing_id

@@ -50,6 +50,7 @@ class Attacker(Participant):
         self.draws = Draws(seed, "attacker", number)
         self.gang = gang
         self.version = 0
+        self.incarnation = 1
         self.sequence = 0
         self._served: dict[bytes, SealedUpdate] = {}
         place = (self.draws.below(1000), self.draws.below(1000))
@@ -121,7 +122,7 @@ class Attacker(Participant):
     def received(self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None) -> None:
         match message:
             case Ping():
-                self.send(peer, Pong(message.nonce, self.version))
+                self.send(peer, Pong(message.nonce, self.version, self.incarnation))
             case GetPeers():
                 self.send(peer, Peers(tuple(self.draws.sample(self.gang, _RECORDS))))
             case Offer():
@@ -147,7 +148,8 @@ class Attacker(Participant):
             self.dial(address)
         neighbors = list(self.links)
         for peer in neighbors:
-            self.send(peer, Ping(self.draws.below(limits.INTEGER_MAX), self.version))
+            nonce = self.draws.below(limits.INTEGER_MAX)
+            self.send(peer, Ping(nonce, self.version, self.incarnation))
         self.act(neighbors)
 
 

@@ -13,11 +13,13 @@ from gossipjax.protocol.effects import (
     Deliver,
     Disconnect,
     Effect,
+    Forget,
     Inspect,
     Learn,
     OpenTunnel,
     Refuse,
     Send,
+    SignRecord,
 )
 from gossipjax.protocol.events import (
     DeadlinePassed,
@@ -27,6 +29,7 @@ from gossipjax.protocol.events import (
     PeerLost,
     Published,
     Received,
+    RecordSigned,
     Stopping,
 )
 from gossipjax.protocol.peer import PeerMachine
@@ -212,9 +215,9 @@ class SimulatedHost(Participant):
             else:
                 self._feed(Received(link.peer, message, data))
 
-    def connected(self, record: Verified[PeerRecord]) -> None:
+    def connected(self, record: Verified[PeerRecord], link: Link) -> None:
         self._tunnels.close(record_author(record.body))
-        self._feed(PeerConnected(record))
+        self._feed(PeerConnected(record, link.other.owner.address.endpoint, link.dialled))
 
     def lost(self, peer: PeerId) -> None:
         self._feed(PeerLost(peer))
@@ -318,6 +321,13 @@ class SimulatedHost(Participant):
                 self.disconnect(effect.peer)
             case Learn():
                 self.disk.book[effect.record.body.sign_key] = effect.record.sealed
+            case Forget():
+                self.disk.book.pop(effect.record.body.sign_key, None)
+            case SignRecord():
+                sequence = EPOCH_S * 1000 + self.world.schedule.now_ns // MILLION
+                self.record = self._seal_record(sequence, self.record.body.addresses)
+                self._tunnels.introduce(self.record)
+                self.world.schedule.after(0, self._feed, RecordSigned(self.record))
             case Refuse():
                 self.world.refused[effect.reason] += 1
             case Send():

@@ -73,6 +73,7 @@ class Node(Protocol):
     """What the network needs of whoever sits at an end of a connection."""
 
     index: int
+    address: Address
     place: tuple[int, int]
     uplink_free_ns: Nanoseconds
 

@@ -71,7 +71,7 @@ class Participant:
 
     # ---- for subclasses ----------------------------------------------------------------------
 
-    def connected(self, record: Verified[PeerRecord]) -> None:
+    def connected(self, record: Verified[PeerRecord], link: Link) -> None:
         """A connection with this peer is up."""
 
     def received(self, peer: PeerId, message: AnyMessage, data: bytes | memoryview | None) -> None:
@@ -164,7 +164,7 @@ class Participant:
                 links.remove(old)
                 self.world.network.close(old)
         links.append(link)
-        self.connected(record)
+        self.connected(record, link)
 
     def _give_up(self, link: Link) -> None:
         if link.peer is None:

@@ -5,7 +5,9 @@ the address to dial and the key that must answer there, so nobody in between can
 """
 
 import base64
+import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
@@ -33,6 +35,25 @@ def parse_endpoint(endpoint: str) -> tuple[str, int]:
     if match is None or int(match[2]) > _PORT_MAX:
         raise RemoteProtocolError("malformed", f"expected tcp://host:port, got {endpoint!r}")
     return match[1], int(match[2])
+
+
+@lru_cache(maxsize=1 << 14)
+def network_of(endpoint: str) -> bytes:
+    """The network that an endpoint is in: what tells one peer in many guises from many peers.
+
+    The /16 of an IPv4 address, the /32 of an IPv6 one. All names together are one network, since
+    whoever has one domain has as many names in it as they like.
+    """
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return b"by name"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return ip.packed[:4]
+        ip = ip.ipv4_mapped
+    return ip.packed[:2]
 
 
 def format_join(address: Address) -> str:

@@ -58,6 +58,7 @@ REASONS = {
     "root": "a chunk that does not belong to the announced Merkle root",
     "unsolicited": "chunks or peer records that nobody asked for",
     "credit": "chunks asked for that the update does not have",
+    "rate": "more questions in a short time than an honest neighbor has",
     "stalled": "a transfer without progress for too long",
     "sealed": "a packet of a relay that does not open: altered, replayed or forged",
     "nonfinite": "NaN or infinity in a tensor",

@@ -109,10 +109,11 @@ class Hello(Message, frozen=True, tag=1):
 
 
 class Ping(Message, frozen=True, tag=2):
-    """Are you there? `version` is the sender's model version."""
+    """Are you there? `version` is the sender's model version, `incarnation` see `Suspect`."""
 
     nonce: Counter
     version: Counter
+    incarnation: Counter
 
 
 class Pong(Message, frozen=True, tag=3):
@@ -120,6 +121,7 @@ class Pong(Message, frozen=True, tag=3):
 
     nonce: Counter
     version: Counter
+    incarnation: Counter
 
 
 class GetPeers(Message, frozen=True, tag=4):
@@ -194,6 +196,24 @@ class Undelivered(Message, frozen=True, tag=16):
     target: Digest
 
 
+class Suspect(Message, frozen=True, tag=17):
+    """I no longer hear this peer, whose incarnation was so much when I last did; do you?
+
+    Only the peer itself raises its incarnation, and it does so when it hears that it is suspected.
+    So whoever knows a higher one has heard it later.
+    """
+
+    peer: Digest
+    incarnation: Counter
+
+
+class Alive(Message, frozen=True, tag=18):
+    """This peer is alive: its incarnation is now so much. Answer to a `Suspect`."""
+
+    peer: Digest
+    incarnation: Counter
+
+
 AnyMessage = (
     Hello
     | Ping
@@ -208,6 +228,8 @@ AnyMessage = (
     | Leave
     | Relay
     | Undelivered
+    | Suspect
+    | Alive
 )
 
 

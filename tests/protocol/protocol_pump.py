@@ -80,6 +80,7 @@ def record_of(
     expires_s: int = EPOCH_S + 10**6,
     run: bytes | None = None,
     transport_key: bytes | None = None,
+    host: str = "127.0.0.1",
 ) -> Verified[PeerRecord]:
     """The signed record of a fixed identity; port 0 for a peer that cannot be dialled."""
     public = identity_of(number).public
@@ -89,7 +90,7 @@ def record_of(
         sign_key=public.sign,
         vrf_key=public.vrf,
         transport_key=transport_key or public.transport,
-        addresses=(f"tcp://127.0.0.1:{port}",) if port else (),
+        addresses=(f"tcp://{host}:{port}",) if port else (),
         sequence=sequence,
         expires_s=expires_s,
     )
@@ -407,7 +408,7 @@ class Pump:
         for member, far in ((other, one), (one, other)):
             member.links.setdefault(far.id, []).append(link)
         for member, far in ((other, one), (one, other)):
-            member.feed(PeerConnected(far.record))
+            member.feed(PeerConnected(far.record, far.address.endpoint, member is one))
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -446,9 +447,13 @@ class Solo:
             return []
         return self.feed(DeadlinePassed())
 
-    def meet(self, number: int, **record: Any) -> Effects:
-        """Connect with a peer."""
-        return self.feed(PeerConnected(record_of(number, self.manifest, **record)))
+    def meet(
+        self, number: int, *, endpoint: str = "", dialled: bool = False, **fields: Any
+    ) -> Effects:
+        """Connect with a peer, by default one that has dialled from where it says that it is."""
+        record = record_of(number, self.manifest, **fields)
+        endpoint = endpoint or (*record.body.addresses, "tcp://127.0.0.1:0")[0]
+        return self.feed(PeerConnected(record, endpoint, dialled))
 
     def lose(self, number: int) -> Effects:
         """The last connection with a peer is gone."""

@@ -196,7 +196,7 @@ def vectors() -> dict[str, str]:
         "header body": header.sealed.body,
         "header signature": header.sealed.signature,
         "Hello on control": encode(Hello(limits.PROTOCOL_VERSION, False, sealed.sealed)),
-        "Ping, nonce 2^53, version 1200": encode(Ping(limits.INTEGER_MAX, 1200)),
+        "Ping, nonce 2^53, version 1200, incarnation 5": encode(Ping(limits.INTEGER_MAX, 1200, 5)),
         "Offer": encode(Offer(header.sealed)),
         "Get, chunks 0 and 1": encode(Get(merkle_root, 0, 2)),
         "first frame of chunk 1": encode(Chunk(merkle_root, 1, update.tree.proof(1))),

@@ -120,8 +120,8 @@ def test_a_joiner_listens_for_a_second_then_asks_whoever_is_ahead():
     solo.wait(20)
     solo.meet(1)
     solo.meet(2)
-    solo.hear(1, Ping(1, 100))
-    solo.hear(2, Ping(1, 101))
+    solo.hear(1, Ping(1, 100, 1))
+    solo.hear(2, Ping(1, 101, 1))
     assert solo.sent(2, solo.wait(0.9)) == []
     assert solo.sent(2, solo.wait(0.1)) == [GetOffer()]
     assert not solo.machine.has_caught_up
@@ -133,7 +133,7 @@ def test_a_joiner_waits_for_versions_before_it_decides():
     for _ in range(5):
         solo.wait(1)
     assert not solo.machine.has_caught_up
-    solo.hear(1, Ping(1, 7))
+    solo.hear(1, Ping(1, 7, 1))
     solo.wait(1)
     assert solo.machine.has_caught_up
 
@@ -141,7 +141,7 @@ def test_a_joiner_waits_for_versions_before_it_decides():
 def test_a_neighbor_that_has_fallen_silent_is_not_asked():
     solo = joiner()
     solo.meet(1)
-    solo.hear(1, Ping(1, 500))
+    solo.hear(1, Ping(1, 500, 1))
     asked = []
     for _ in range(9):
         asked.append(GetOffer() in solo.sent(1, solo.wait(1)))
@@ -168,7 +168,7 @@ def test_an_answer_may_repeat_an_update_and_a_second_one_may_not():
     solo.meet(1)
     update = update_of(1, 1, version=90)
     transfer(solo, 1, version=90)
-    solo.hear(1, Ping(1, 200))
+    solo.hear(1, Ping(1, 200, 1))
     assert GetOffer() in solo.sent(1, solo.wait(1))
     assert GetOffer() in solo.sent(1, solo.wait(1))
     for reasons in ([], [], ["replay"]):
@@ -181,7 +181,7 @@ def test_a_neighbor_that_lies_about_its_version_holds_a_joiner_up_for_a_minute()
     asked = 0
     seconds = 0
     while not solo.machine.has_caught_up:
-        solo.hear(1, Ping(1, 2**53))
+        solo.hear(1, Ping(1, 2**53, 1))
         asked += GetOffer() in solo.sent(1, solo.wait(1))
         seconds += 1
         assert seconds < 100

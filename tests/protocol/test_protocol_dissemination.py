@@ -132,7 +132,7 @@ def test_suspected_neighbors_are_offered_nothing():
     for _ in range(3):
         solo.wait(2)
     assert solo.feed(Published(update_of(0, 1))) == []
-    solo.hear(1, Ping(1, 1))
+    solo.hear(1, Ping(1, 1, 1))
     assert len(solo.feed(Published(update_of(0, 2)))) == 1
 
 

@@ -1,6 +1,7 @@
 """Joining, keep-alives, suspicion, peer exchange and coming back, with whole machines."""
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 from protocol_pump import (
@@ -11,19 +12,31 @@ from protocol_pump import (
     Pump,
     Solo,
     id_of,
+    machine_of,
     record_of,
     refusals,
     update_of,
 )
 
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.effects import Connect, Disconnect, Learn
-from gossipjax.protocol.events import PeerConnected
+from gossipjax.protocol.effects import Connect, Disconnect, Effects, Forget, Learn, Send, SignRecord
+from gossipjax.protocol.events import DeadlinePassed, Received, RecordSigned
 from gossipjax.protocol.membership import MembershipMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
-from gossipjax.wire.messages import GetPeers, Leave, Offer, Peers, Ping, Pong, Sealed
+from gossipjax.wire.envelope import Verified
+from gossipjax.wire.messages import (
+    GetPeers,
+    Hello,
+    Leave,
+    Offer,
+    PeerRecord,
+    Peers,
+    Ping,
+    Pong,
+    Sealed,
+)
 
 
 def everybody_knows_everybody(members: list[Member]) -> bool:
@@ -154,7 +167,7 @@ def test_both_dialling_at_once_makes_one_neighbor():
 def test_a_second_connection_keeps_what_is_known_of_a_neighbor():
     solo = Solo()
     solo.meet(1)
-    solo.hear(1, Ping(5, 77))
+    solo.hear(1, Ping(5, 77, 1))
     assert solo.meet(1) == []
     assert solo.machine.neighbors[id_of(1)].version == 77
 
@@ -218,7 +231,7 @@ def test_a_suspected_neighbor_that_speaks_is_trusted_again():
         solo.wait(2)
     neighbor = solo.machine.neighbors[id_of(1)]
     assert neighbor.suspected
-    solo.hear(1, Pong(1, 2))
+    solo.hear(1, Pong(1, 2, 1))
     assert not neighbor.suspected
 
 
@@ -246,7 +259,7 @@ def test_a_neighbor_that_has_just_been_heard_is_not_probed():
     solo.meet(1)
     solo.meet(2)
     solo.now_ns = int(1.5 * SECOND)
-    solo.hear(1, Ping(5, 0))
+    solo.hear(1, Ping(5, 0, 1))
     effects = solo.wait(0.5)
     assert not any(isinstance(message, Ping) for message in solo.sent(1, effects))
     assert any(isinstance(message, Ping) for message in solo.sent(2, effects))
@@ -284,7 +297,7 @@ def test_whoever_leaves_says_so_and_is_left_alone_for_a_while():
     second.stop()
     pump.run(0.1)
     assert first.neighbors == set()
-    pump.run(19)
+    pump.run(11)
     assert first.dialled == []
     pump.run(2)
     assert first.dialled == [second.address]
@@ -310,7 +323,7 @@ def test_losing_a_peer_that_was_no_neighbor_changes_nothing():
 
 def test_a_message_of_a_peer_that_is_no_neighbor_ends_the_connection():
     solo = Solo()
-    assert solo.hear(1, Ping(1, 1)) == [Disconnect(id_of(1), "not a neighbor")]
+    assert solo.hear(1, Ping(1, 1, 1)) == [Disconnect(id_of(1), "not a neighbor")]
 
 
 # ---- full views --------------------------------------------------------------------------------
@@ -332,45 +345,87 @@ def test_many_peers_with_small_views_become_one_network_through_one_bootstrap_pe
     assert max(sizes) <= 2 * TINY.view_size
 
 
+def meet_until_turned_away(solo: Solo, numbers: Iterable[int]) -> tuple[int, Effects]:
+    """The first newcomer that finds no room, and what it is told."""
+    for number in numbers:
+        effects = solo.meet(number)
+        if id_of(number) not in solo.machine.neighbors:
+            return number, effects
+    raise AssertionError("there is room for everybody")
+
+
 def test_a_full_peer_tells_of_others_before_it_sends_somebody_away():
+    """Six guests have room, and two slots are kept for those whom the peer chooses itself."""
     solo = Solo(TINY)
-    for number in range(1, 9):
-        solo.meet(number)
-    effects = solo.meet(9)
-    peers, leave = solo.sent(9, effects)
+    number, effects = meet_until_turned_away(solo, range(1, 40))
+    peers, leave = solo.sent(number, effects)
     assert isinstance(peers, Peers)
-    assert len(peers.records) == 8
+    assert len(peers.records) >= 6
     assert leave == Leave("no room for another neighbor")
-    assert effects[-1] == Disconnect(id_of(9), "no room for another neighbor")
+    assert effects[-1] == Disconnect(id_of(number), "no room for another neighbor")
+    assert len(solo.machine.neighbors) == 6
+    stayed = next(n for n in range(1, 40) if id_of(n) in solo.machine.neighbors)
+    assert solo.meet(stayed) == []  # a neighbor may connect again
+    solo.wait(2)  # two of them get slots
+    assert solo.meet(50)
+    assert solo.meet(51)
     assert len(solo.machine.neighbors) == 8
-    assert solo.meet(3) == []  # but a neighbor may connect again
 
 
-def test_a_view_that_is_too_full_lets_go_one_at_a_time():
+def test_a_guest_that_makes_room_for_a_better_one_is_told_nothing_unasked():
     solo = Solo(TINY)
-    for number in range(1, 9):
+    for number in range(1, 7):
         solo.meet(number)
-    sizes: list[int] = []
-    for _ in range(40):
-        for number in range(1, 9):
-            solo.hear(number, Pong(1, 1))
-        solo.wait(2)
-        sizes.append(len(solo.machine.neighbors))
-    assert sizes[0] >= 7
-    assert all(before - after in (0, 1) for before, after in itertools.pairwise(sizes))
-    assert sizes[-1] == 4
+    for number in range(7, 40):
+        before = set(solo.machine.neighbors)
+        effects = solo.meet(number)
+        gone = [effect.peer for effect in effects if isinstance(effect, Disconnect)]
+        assert len(gone) == 1
+        if gone[0] in before:
+            told = [e.message for e in effects if isinstance(e, Send) and e.peer == gone[0]]
+            assert told == [Leave("no room for another neighbor")]
+            return
+    raise AssertionError("no newcomer was better than a guest")
 
 
-def test_a_full_view_dials_a_stranger_now_and_then():
-    solo = Solo(TINY, book=[record_of(9)])
-    for number in range(1, 5):
+def test_who_comes_again_and_again_wins_no_place():
+    """Which guests stay follows from a secret hash, not from who was last."""
+    solo = Solo(TINY)
+    for _ in range(5):
+        for number in range(1, 20):
+            solo.meet(number)
+    first = set(solo.machine.neighbors)
+    for number in (*range(1, 20), *range(1, 20)):
         solo.meet(number)
-    dialled = 0
-    for _ in range(30):
-        for number in range(1, 5):
-            solo.hear(number, Pong(1, 1))
-        dialled += sum(isinstance(effect, Connect) for effect in solo.wait(2))
-    assert 2 <= dialled <= 13
+    assert set(solo.machine.neighbors) == first
+
+
+def test_guests_of_one_network_give_way_to_one_of_another():
+    solo = Solo(TINY)
+    for number in range(1, 60):
+        solo.meet(number, host="203.0.113.7")
+    for number, host in ((60, "192.0.2.1"), (61, "198.51.100.1")):
+        solo.meet(number, host=host)
+        assert id_of(number) in solo.machine.neighbors
+    assert len(solo.machine.neighbors) == 6
+
+
+def test_a_full_view_exchanges_one_chosen_neighbor_now_and_then():
+    solo = Solo(TINY, book=[record_of(number) for number in range(1, 40)])
+    chosen: list[frozenset[int]] = []
+    for _ in range(60):
+        for effect in solo.wait(2):
+            if isinstance(effect, Connect):
+                number = int(effect.address.endpoint.rpartition(":")[2]) - 20000
+                solo.meet(number, dialled=True)
+        for peer in solo.machine.neighbors:
+            solo.feed(Received(peer, Pong(1, 1, 1)))
+        numbers = [number for number in range(1, 40) if id_of(number) in solo.machine.neighbors]
+        chosen.append(frozenset(numbers))
+    assert {len(numbers) for numbers in chosen[5:]} == {2}
+    changes = sum(before != after for before, after in itertools.pairwise(chosen[5:]))
+    assert 8 <= changes <= 22  # about one in 5 to 10 s of 110 s
+    assert all(len(before & after) >= 1 for before, after in itertools.pairwise(chosen[5:]))
 
 
 def test_two_networks_with_full_views_merge_once_somebody_knows_both():
@@ -433,11 +488,15 @@ def test_the_newest_record_of_a_neighbor_is_passed_on():
 
 
 def test_a_flood_of_strangers_does_not_make_a_peer_forget_its_neighbors():
-    solo = Solo(ProtocolConfig(book_size=4))
+    solo = Solo(ProtocolConfig(book_size=64))
     solo.meet(1)
-    for start in range(100, 200, 10):
-        solo.meet(2, sequence=start)
-        solo.hear(2, Peers(tuple(record_of(start + i).sealed for i in range(10))))
+    forgotten = 0
+    for start in range(100, 300, 10):
+        solo.meet(2, sequence=start, host="203.0.113.7")
+        told = tuple(record_of(start + i, host=f"10.{start + i - 100}.0.1") for i in range(10))
+        effects = solo.hear(2, Peers(tuple(record.sealed for record in told)))
+        forgotten += sum(isinstance(effect, Forget) for effect in effects)
+    assert forgotten == 200 - 4  # those told from one network: a sixteenth of the book
     (peers,) = solo.sent(2, solo.hear(2, GetPeers()))
     assert isinstance(peers, Peers)
     assert peers.records[0] == record_of(1).sealed
@@ -455,7 +514,7 @@ def test_records_are_learned_once_and_dialled():
     assert [e.address.endpoint for e in solo.wait(0.25) if isinstance(e, Connect)] == [
         "tcp://127.0.0.1:20005"
     ]
-    solo.feed(PeerConnected(record_of(1, sequence=2)))
+    solo.meet(1, sequence=2)
     assert solo.hear(1, Peers(tuple(record.sealed for record in strangers))) == []
 
 
@@ -467,13 +526,20 @@ def test_a_record_in_the_book_is_not_verified_again():
         return SUITE.verify(key, domain, message, signature)
 
     membership = MembershipMachine(
-        ProtocolConfig(), record_of(0), SUITE._replace(verify=verify), SplitMix64(0), (), ()
+        ProtocolConfig(),
+        record_of(0),
+        SUITE._replace(verify=verify),
+        SplitMix64(0),
+        secret=b"",
+        epoch_s=EPOCH_S,
     )
-    membership.connected(record_of(1), version=0, now_ns=0)
+    membership.connected(
+        record_of(1), version=0, now_ns=0, endpoint="tcp://127.0.0.1:1", dialled=False
+    )
     old, new = record_of(5).sealed, record_of(5, sequence=2).sealed
     for sealed in (old, new, old, new):
         membership.neighbors[id_of(1)].answers_due = 1
-        membership.on_peers(id_of(1), Peers((sealed,)), EPOCH_S, now_ns=0)
+        membership.on_peers(id_of(1), Peers((sealed,)), now_ns=0)
     assert verified == [old.body, new.body]
 
 
@@ -519,7 +585,7 @@ def test_a_random_neighbor_is_asked_for_others_every_ten_seconds():
         effects = solo.wait(2)
         for number in (1, 2, 3):
             asked += GetPeers() in solo.sent(number, effects)
-            solo.hear(number, Pong(1, 1))
+            solo.hear(number, Pong(1, 1, 1))
     assert asked == 10
 
 
@@ -527,6 +593,130 @@ def test_an_offer_tells_how_far_its_author_is():
     """A link that is busy with offers is never probed, and its version must not grow old."""
     solo = Solo()
     solo.meet(1)
-    solo.hear(1, Pong(1, 5))
+    solo.hear(1, Pong(1, 5, 1))
     solo.hear(1, Offer(update_of(1, 1, version=250).header.sealed))
     assert solo.machine.neighbors[id_of(1)].version == 250
+
+
+# ---- the own record ----------------------------------------------------------------------------
+
+DAY = 24 * 3600
+
+
+def test_a_new_own_record_is_asked_for_at_half_time_and_until_it_comes():
+    machine = machine_of(0, record=record_of(0, expires_s=EPOCH_S + 30 * DAY))
+    asked: list[float] = []
+    for hours in range(0, 30 * 24, 6):
+        effects = machine.handle(DeadlinePassed(), hours * 3600 * SECOND)
+        asked += [hours / 24 for effect in effects if isinstance(effect, SignRecord)]
+    assert asked[:3] == [15, 22.5, 26.25]
+    newer = record_of(0, sequence=2, expires_s=EPOCH_S + 60 * DAY)
+    machine.handle(RecordSigned(newer), 30 * DAY * SECOND)
+    for day, expected in ((44, []), (45, [SignRecord()])):
+        effects = machine.handle(DeadlinePassed(), day * DAY * SECOND)
+        assert [effect for effect in effects if isinstance(effect, SignRecord)] == expected
+
+
+def test_a_new_own_record_is_told_to_the_neighbors_who_tell_others():
+    pump = Pump()
+    first = pump.join(0)
+    second = pump.join(1, [first])
+    pump.run(3)
+    newer = record_of(1, sequence=2, port=30001)
+    second.feed(RecordSigned(newer))
+    pump.run(1)
+    assert first.machine.neighbors[second.id].record == newer
+    assert Learn(newer) in first.trace
+    third = pump.join(2, [first])
+    pump.run(1)
+    assert Address("tcp://127.0.0.1:30001", newer.body.transport_key) in third.dialled
+    assert not first.refused
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        record_of(1),
+        record_of(2, sequence=2),
+        record_of(1, sequence=2, transport_key=bytes(32)),
+    ],
+)
+def test_a_greeting_in_mid_conversation_must_bring_a_newer_record(record: Verified[PeerRecord]):
+    solo = Solo()
+    solo.meet(1)
+    effects = solo.hear(1, Hello(limits.PROTOCOL_VERSION, False, record.sealed))
+    assert refusals(effects) == ["malformed"]
+    assert solo.machine.neighbors[id_of(1)].record == record_of(1)
+
+
+def test_a_record_that_has_expired_is_neither_told_nor_dialled():
+    solo = Solo(book=[record_of(5, expires_s=EPOCH_S + 30)])
+    solo.meet(1)
+    (peers,) = solo.sent(1, solo.hear(1, GetPeers()))
+    assert peers == Peers((record_of(5, expires_s=EPOCH_S + 30).sealed,))
+    dialled = 0
+    for _ in range(30):
+        solo.hear(1, Pong(1, 1, 1))
+        dialled += sum(isinstance(effect, Connect) for effect in solo.wait(2))
+    assert dialled >= 2
+    assert solo.sent(1, solo.hear(1, GetPeers())) == [Peers(())]
+    for _ in range(30):
+        solo.hear(1, Pong(1, 1, 1))
+        assert not any(isinstance(effect, Connect) for effect in solo.wait(2))
+
+
+# ---- whom to exchange with ---------------------------------------------------------------------
+
+
+def test_partners_are_chosen_neighbors_two_times_in_three():
+    solo = Solo(TINY)
+    for number in range(1, 7):
+        solo.meet(number)
+    solo.wait(2)
+    membership = solo.machine._membership
+    chosen = [peer for peer in solo.machine.neighbors if membership.is_chosen(peer)]
+    assert len(chosen) == 2
+    drawn = [membership.partners(1)[0] for _ in range(900)]
+    assert 540 < sum(peer in chosen for peer in drawn) < 660
+    assert set(drawn) == set(solo.machine.neighbors)
+    assert sorted(membership.partners(99)) == sorted(solo.machine.neighbors)
+
+
+def test_where_one_kind_of_partner_is_missing_the_other_takes_its_turn():
+    solo = Solo()
+    assert solo.machine._membership.partners(3) == []
+    solo.meet(1)
+    assert solo.machine._membership.partners(3) == [id_of(1)]
+    solo.wait(2)
+    assert solo.machine._membership.is_chosen(id_of(1))
+    assert solo.machine._membership.partners(3) == [id_of(1)]
+
+
+# ---- false claims ------------------------------------------------------------------------------
+
+
+def test_who_is_found_elsewhere_than_it_claims_gets_no_slot_by_the_claim():
+    """Its first address is in a rare network and answers to nobody; the second one does."""
+    solo = Solo()
+    claimed = record_of(5, host="192.0.2.1")
+    solo.meet(1)
+    solo.hear(1, Peers((claimed.sealed,)))
+    (connect,) = [effect for effect in solo.wait(1) if isinstance(effect, Connect)]
+    assert connect.address.endpoint.startswith("tcp://192.0.2.1")
+    solo.meet(5, host="192.0.2.1", endpoint="tcp://203.0.113.9:1")
+    assert not solo.machine._membership.is_chosen(id_of(5))
+    assert solo.machine.neighbors[id_of(5)].network == bytes([203, 0])
+
+
+def test_a_silent_neighbor_is_looked_for_even_with_a_full_view():
+    solo = Solo(TINY)
+    for number in range(1, 6):
+        solo.meet(number, host=f"10.{number}.0.1")
+    dialled: set[str] = set()
+    for _ in range(60):
+        effects = solo.wait(2)
+        dialled |= {e.address.endpoint for e in effects if isinstance(e, Connect)}
+        for number in range(1, 5):
+            solo.hear(number, Pong(1, 1, 1))
+    assert len(solo.machine.neighbors) == 4
+    assert record_of(5, host="10.5.0.1").body.addresses[0] in dialled

@@ -93,7 +93,7 @@ def test_old_faults_are_forgotten():
     solo.meet(1)
     for _ in range(10):
         assert Disconnect(id_of(1), BANNED) not in misbehave(solo, 1, 7)
-        solo.hear(1, Pong(1, 1))
+        solo.hear(1, Pong(1, 1, 1))
         solo.now_ns += 600 * SECOND
 
 
@@ -157,7 +157,7 @@ def test_whoever_stalls_again_and_again_is_banned():
     for sequence in range(1, 9):
         effects += solo.hear(1, Offer(update_of(1, sequence).header.sealed))
         for _ in range(5):
-            solo.hear(1, Pong(1, 1))
+            solo.hear(1, Pong(1, 1, 1))
             effects += solo.wait(2)
     assert refusals(effects) == ["stalled"] * 8
     assert Disconnect(id_of(1), BANNED) in effects
@@ -236,7 +236,10 @@ def inspection(number: int, sequence: int, refusal: str | None) -> Event:
 events: st.SearchStrategy[Event] = st.one_of(
     st.just(DeadlinePassed()),
     st.builds(
-        lambda n, s: PeerConnected(record_of(n, sequence=s)), st.integers(0, 4), st.integers(1, 3)
+        lambda n, s, d: PeerConnected(record_of(n, sequence=s), "tcp://10.0.0.1:1", d),
+        st.integers(0, 4),
+        st.integers(1, 3),
+        st.booleans(),
     ),
     st.builds(PeerLost, NUMBERS.map(id_of)),
     st.builds(Received, NUMBERS.map(id_of), any_message, st.none() | st.binary(max_size=20)),
@@ -252,7 +255,7 @@ def transfer(number: int, sequence: int) -> list[Event]:
     """A good update from its offer to its inspection."""
     update = update_of(number, sequence, version=50 * sequence)
     return [
-        PeerConnected(record_of(number)),
+        PeerConnected(record_of(number), "tcp://10.0.0.1:1", False),
         Received(id_of(number), Offer(update.header.sealed)),
         right_chunk(number, sequence),
         inspection(number, sequence, None),

@@ -6,13 +6,14 @@ import pytest
 from protocol_pump import EPOCH_S, SUITE, Solo, id_of, identity_of, record_of, refusals, update_of
 
 from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Deliver, Effects, Refuse
 from gossipjax.protocol.events import Misbehaved, Published
 from gossipjax.protocol.tunnels import Tunnels
 from gossipjax.types import RunId
 from gossipjax.wire import limits
 from gossipjax.wire.envelope import SealedUpdate, open_record
-from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Relay, Sealed
+from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Ping, Relay, Sealed
 from gossipjax.wire.tensors import check_values, manifest_of, unpack
 
 UPDATE = update_of(1, 5)
@@ -69,6 +70,13 @@ def never_answered(solo: Solo) -> Effects:
     return effects
 
 
+def asked_too_often(solo: Solo) -> Effects:
+    effects: Effects = []
+    for nonce in range(ProtocolConfig().questions_max + 1):
+        effects += solo.hear(1, Ping(nonce, 0, 1))
+    return effects
+
+
 def expired_greeting(solo: Solo) -> Effects:
     """The shell opens records before the machine sees them, and reports what it refuses."""
     with pytest.raises(RemoteProtocolError) as caught:
@@ -98,6 +106,7 @@ WAYS: dict[str, Callable[[Solo], Effects]] = {
     "root": pulled_wrongly,
     "unsolicited": lambda solo: solo.hear(1, Chunk(ROOT, 0, ()), UPDATE.chunk(0)),
     "credit": asked_of_own,
+    "rate": asked_too_often,
     "stalled": never_answered,
     "sealed": forged_packet,
     "nonfinite": lambda solo: taken(solo, update_of(1, 5, value=float("nan"))),

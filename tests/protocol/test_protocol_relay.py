@@ -73,7 +73,7 @@ def test_a_pair_gets_a_quarter_of_the_budget_and_bulk_waits(solo):
         solo.now_ns = solo.machine.next_deadline_ns
         sent += len([p for p in passed_on(solo.wait(0)) if p[0] == id_of(2)])
         for number in (1, 2, 3):
-            solo.hear(number, Ping(1, 1))
+            solo.hear(number, Ping(1, 1, 1))
     assert sent == 16
 
 
@@ -99,7 +99,7 @@ def test_all_pairs_together_are_bounded():
         solo.now_ns = solo.machine.next_deadline_ns
         solo.wait(0)
         for number in numbers:
-            solo.hear(number, Ping(1, 1))
+            solo.hear(number, Ping(1, 1, 1))
     assert relay._queued_bytes == 0
     assert relay.next_deadline_ns is None
 
@@ -130,7 +130,7 @@ def opened(solo: Solo, seconds: float) -> list[OpenTunnel]:
         found += [e for e in solo.wait(0.5) if isinstance(e, OpenTunnel)]
         for number in (1, 2, 3):
             if id_of(number) in solo.machine.neighbors:
-                solo.hear(number, Ping(1, 1))
+                solo.hear(number, Ping(1, 1, 1))
     return found
 
 

@@ -143,7 +143,7 @@ def test_vectors_follow_from_the_specification():
         "header body": header,
         "header signature": header_signature,
         "Hello on control": packed([1, 1, False, [record, record_signature]]),
-        "Ping, nonce 2^53, version 1200": packed([2, 2**53, 1200]),
+        "Ping, nonce 2^53, version 1200, incarnation 5": packed([2, 2**53, 1200, 5]),
         "Offer": packed([6, [header, header_signature]]),
         "Get, chunks 0 and 1": packed([8, merkle_root, 0, 2]),
         "first frame of chunk 1": packed([9, merkle_root, 1, [left]]),

@@ -56,9 +56,9 @@ def meet(one: Hidden, other: Hidden) -> list[Send]:
     (answer,) = other.take(opening)
     assert isinstance(answer, Send)
     confirmation, connected = one.take(answer)
-    assert connected == PeerConnected(other.record, RELAY)
+    assert connected == PeerConnected(other.record, relay=RELAY)
     assert isinstance(confirmation, Send)
-    assert other.take(confirmation) == [PeerConnected(one.record, RELAY)]
+    assert other.take(confirmation) == [PeerConnected(one.record, relay=RELAY)]
     return [opening, answer, confirmation]
 
 
@@ -73,9 +73,9 @@ def test_messages_come_as_they_were_sent(pair):
     chunk = Chunk(bytes(32), 0, ())
     for sender, receiver in (pair, pair[::-1]):
         assert receiver.id in sender.tunnels
-        packet = sender.say(receiver, Ping(1, 2))
+        packet = sender.say(receiver, Ping(1, 2, 1))
         assert packet.message == Relay(sender.id, receiver.id, False)
-        assert receiver.take(packet) == [Received(sender.id, Ping(1, 2), None)]
+        assert receiver.take(packet) == [Received(sender.id, Ping(1, 2, 1), None)]
         packet = sender.say(receiver, chunk, b"data" * 9)
         assert packet.message == Relay(sender.id, receiver.id, True)
         assert receiver.take(packet) == [Received(sender.id, chunk, b"data" * 9)]
@@ -86,26 +86,26 @@ def test_both_may_open_at_once():
     openings = {one: one.open(other), other: other.open(one)}
     answers = {one: one.take(openings[other])[0], other: other.take(openings[one])[0]}
     ends = {one: one.take(answers[other]), other: other.take(answers[one])}  # type: ignore[arg-type]
-    assert other.take(ends[one][0]) == [PeerConnected(one.record, RELAY)]  # type: ignore[arg-type]
-    assert one.take(ends[other][0]) == [PeerConnected(other.record, RELAY)]  # type: ignore[arg-type]
+    assert other.take(ends[one][0]) == [PeerConnected(one.record, relay=RELAY)]  # type: ignore[arg-type]
+    assert one.take(ends[other][0]) == [PeerConnected(other.record, relay=RELAY)]  # type: ignore[arg-type]
     for sender, receiver in ((one, other), (other, one)):
         for _ in range(2):
-            packet = sender.say(receiver, Ping(1, 2))
-            assert receiver.take(packet) == [Received(sender.id, Ping(1, 2), None)]
+            packet = sender.say(receiver, Ping(1, 2, 1))
+            assert receiver.take(packet) == [Received(sender.id, Ping(1, 2, 1), None)]
 
 
 def test_after_a_restart_the_new_tunnel_counts(pair):
     one, other = pair
     again = Hidden(1, life=1)
-    old = one.say(other, Ping(1, 1))
+    old = one.say(other, Ping(1, 1, 1))
     opening = again.open(other)
     (answer,) = other.take(opening)
-    assert other.take(old) == [Received(one.id, Ping(1, 1), None)]  # not confirmed yet
+    assert other.take(old) == [Received(one.id, Ping(1, 1, 1), None)]  # not confirmed yet
     confirmation, _ = again.take(answer)  # type: ignore[arg-type]
-    assert other.take(confirmation) == [PeerConnected(again.record, RELAY)]  # type: ignore[arg-type]
-    assert other.take(one.say(other, Ping(2, 2))) == [Refuse(RELAY, "sealed")]
-    assert other.take(again.say(other, Ping(3, 3))) == [Received(one.id, Ping(3, 3), None)]
-    assert again.take(other.say(again, Ping(4, 4))) == [Received(other.id, Ping(4, 4), None)]
+    assert other.take(confirmation) == [PeerConnected(again.record, relay=RELAY)]  # type: ignore[arg-type]
+    assert other.take(one.say(other, Ping(2, 2, 1))) == [Refuse(RELAY, "sealed")]
+    assert other.take(again.say(other, Ping(3, 3, 1))) == [Received(one.id, Ping(3, 3, 1), None)]
+    assert again.take(other.say(again, Ping(4, 4, 1))) == [Received(other.id, Ping(4, 4, 1), None)]
 
 
 def altered(packet: Send, at: int) -> Send:
@@ -116,17 +116,17 @@ def altered(packet: Send, at: int) -> Send:
 
 def test_an_altered_or_replayed_packet_is_counted_and_without_effect(pair):
     one, other = pair
-    packet = one.say(other, Ping(1, 2))
+    packet = one.say(other, Ping(1, 2, 1))
     assert packet.data is not None
     refused: list[Outcome] = [Refuse(RELAY, "sealed")]
     for at in range(1, len(packet.data)):
         assert other.take(altered(packet, at)) == refused
     for kind in (b"\x04", b"\xff"):
         assert other.take(Send(RELAY, packet.message, kind + bytes(packet.data[1:]))) == refused
-    assert other.take(packet) == [Received(one.id, Ping(1, 2), None)]
+    assert other.take(packet) == [Received(one.id, Ping(1, 2, 1), None)]
     assert other.take(packet) == refused
     moved = Relay(one.id, other.id, True)  # to the other connection
-    assert other.take(Send(RELAY, moved, one.say(other, Ping(1, 2)).data)) == refused
+    assert other.take(Send(RELAY, moved, one.say(other, Ping(1, 2, 1)).data)) == refused
 
 
 def test_a_greeting_that_was_altered_or_is_somebody_elses_makes_no_tunnel():
@@ -172,7 +172,7 @@ def test_what_opens_and_is_no_message_is_charged_to_its_author(pair):
     one, other = pair
     nested = Relay(one.id, other.id, False)
     assert other.take(one.say(other, nested, b"x")) == [Misbehaved(one.id, "malformed")]
-    assert other.take(one.say(other, Ping(1, 2), b"x")) == [Misbehaved(one.id, "malformed")]
+    assert other.take(one.say(other, Ping(1, 2, 1), b"x")) == [Misbehaved(one.id, "malformed")]
 
 
 def test_tunnels_end_with_their_relay_or_one_by_one(pair):
@@ -182,8 +182,8 @@ def test_tunnels_end_with_their_relay_or_one_by_one(pair):
     assert one.tunnels.relay_lost(PeerId(bytes(32))) == []
     assert one.tunnels.close(third.id)
     assert not one.tunnels.close(third.id)
-    assert one.tunnels.send(Send(third.id, Ping(1, 2))) is None
-    packet = third.say(one, Ping(1, 2))
+    assert one.tunnels.send(Send(third.id, Ping(1, 2, 1))) is None
+    packet = third.say(one, Ping(1, 2, 1))
     assert one.take(packet) == []
     assert one.tunnels.relay_lost(RELAY) == [PeerLost(other.id)]
     assert other.id not in one.tunnels
@@ -264,7 +264,7 @@ def decode_first(raw: bytes) -> Message:
     try:
         return decode(raw[: len(head)])
     except Exception:
-        return Ping(0, 0)
+        return Ping(0, 0, 1)
 
 
 @pytest.mark.parametrize("attack", ["drop", "alter", "replay", "swap"])

@@ -83,7 +83,7 @@ class Attacker(Listener):
         for event in events:
             match event:
                 case Received(message=Ping(nonce=nonce)):
-                    self.tell(self.victim, Pong(nonce, 0))
+                    self.tell(self.victim, Pong(nonce, 0, 1))
                 case Received(message=Get(root=root, first=first, count=count)):
                     for index in range(first, first + count):
                         self.serve(self.updates[root], index)

@@ -58,10 +58,10 @@ async def still_works(listener: Listener) -> None:
     """An honest newcomer connects and is heard and answered."""
     async with Listener() as honest:
         await meet(honest, listener)
-        honest.tell(listener.id, Ping(7, 7))
-        await until(lambda: Ping(7, 7) in listener.messages)
-        listener.tell(honest.id, Pong(7, 7))
-        await until(lambda: Pong(7, 7) in honest.messages)
+        honest.tell(listener.id, Ping(7, 7, 1))
+        await until(lambda: Ping(7, 7, 1) in listener.messages)
+        listener.tell(honest.id, Pong(7, 7, 1))
+        await until(lambda: Pong(7, 7, 1) in honest.messages)
         listener.links.disconnect(honest.id)
 
 
@@ -78,7 +78,7 @@ async def test_two_peers_greet_and_talk_in_both_directions():
         chunk = Chunk(bytes(32), 0, ())
         data = os.urandom(limits.CHUNK_BYTES)
         for sender, receiver in ((a, b), (b, a)):
-            sender.tell(receiver.id, Ping(1, 2))
+            sender.tell(receiver.id, Ping(1, 2, 1))
             sender.tell(receiver.id, chunk, data)
             await until(lambda receiver=receiver: len(receiver.messages) == 2)
             got = [event for event in receiver.events if isinstance(event, Received)]
@@ -106,7 +106,7 @@ async def test_a_stranger_without_the_right_keys_gets_nothing_delivered():
             for dealer in (plain, wrong_server_key, not_allowed, allowed):
                 with contextlib.suppress(zmq.Again):  # refused before it could send
                     dealer.send(hello, zmq.DONTWAIT)
-                    dealer.send(encode(Ping(1, 1)), zmq.DONTWAIT)
+                    dealer.send(encode(Ping(1, 1, 1)), zmq.DONTWAIT)
             # The one with a key on the list is heard (and turned away: the record is not its own).
             assert isinstance(decode((await receives(allowed))[0]), Leave)
             await until(lambda: peer.metrics.snapshot().strangers_refused >= 3)
@@ -146,7 +146,7 @@ async def test_a_link_needs_a_greeting_that_holds():
 async def test_bytes_before_a_greeting_are_dropped_unread():
     async with Listener() as peer:
         with stranger(*peer.address) as dealer:
-            dealer.send(encode(Ping(1, 1)))
+            dealer.send(encode(Ping(1, 1, 1)))
             dealer.send(b"")
             dealer.send_multipart([os.urandom(100), os.urandom(100)])
             dealer.send_multipart([b""] * 50)
@@ -172,7 +172,7 @@ async def test_malformed_frames_are_charged_to_who_sent_them():
             for frames in (
                 [b""],
                 [os.urandom(200)],
-                [encode(Ping(1, 1)), b"more"],
+                [encode(Ping(1, 1, 1)), b"more"],
                 [chunk],
                 [chunk, b""],
                 [chunk, bytes(limits.CHUNK_BYTES + 1)],
@@ -182,8 +182,8 @@ async def test_malformed_frames_are_charged_to_who_sent_them():
                 control.send_multipart(frames)
             await until(lambda: len(peer.events) == 9)
             assert peer.events[1:] == [Misbehaved(peer.peers()[0], "malformed")] * 8
-            control.send(encode(Ping(3, 3)))  # the machine decides when it is enough
-            await until(lambda: peer.messages == [Ping(3, 3)])
+            control.send(encode(Ping(3, 3, 1)))  # the machine decides when it is enough
+            await until(lambda: peer.messages == [Ping(3, 3, 1)])
         await still_works(peer)
 
 
@@ -192,11 +192,11 @@ async def test_an_oversized_frame_ends_the_connection():
     async with Listener() as peer:
         other = new_identity()
         with stranger(*peer.address, other.transport_secret) as dealer:
-            dealer.send(encode(Ping(1, 1)))
+            dealer.send(encode(Ping(1, 1, 1)))
             await until(lambda: peer.metrics.snapshot().strangers_refused == 1)
             dealer.send(bytes(limits.FRAME_BYTES_MAX + 1))
             with contextlib.suppress(zmq.Again):  # already cut off: nothing left to send on
-                dealer.send(encode(Ping(1, 1)))
+                dealer.send(encode(Ping(1, 1, 1)))
             await asyncio.sleep(0.3)
             assert peer.metrics.snapshot().strangers_refused == 1
         await still_works(peer)
@@ -216,20 +216,20 @@ async def test_a_routing_id_is_no_identity():
             await until(peer.peers)
             # While Alice is there, her routing id is taken: Mallory is not even connected.
             with stranger(endpoint, key, mallory.transport_secret, b"alice") as squatter:
-                squatter.send(encode(Ping(6, 6)))
-                control.send(encode(Ping(1, 1)))
-                await until(lambda: peer.messages == [Ping(1, 1)])
+                squatter.send(encode(Ping(6, 6, 1)))
+                control.send(encode(Ping(1, 1, 1)))
+                await until(lambda: peer.messages == [Ping(1, 1, 1)])
                 assert not squatter.poll(100)
         # Alice has gone, and the peer does not know yet. Now Mallory can have the routing id.
         with stranger(endpoint, key, mallory.transport_secret, b"alice") as squatter:
-            squatter.send(encode(Ping(6, 6)))
+            squatter.send(encode(Ping(6, 6, 1)))
             await until(lambda: peer.metrics.snapshot().strangers_refused)
             squatter.send(greeting(mallory))
             [alices_id] = peer.peers()
             await until(lambda: peer.events[-1] == PeerLost(alices_id))
-            peer.tell(alices_id, Pong(1, 1))
+            peer.tell(alices_id, Pong(1, 1, 1))
             assert not squatter.poll(200)
-        assert peer.messages == [Ping(1, 1)]
+        assert peer.messages == [Ping(1, 1, 1)]
         await still_works(peer)
 
 
@@ -311,13 +311,13 @@ async def test_a_restarted_peer_replaces_its_old_connections():
                     PeerLost,
                     PeerConnected,
                 ]
-                peer.tell(second.id, Pong(5, 5))
-                second.tell(peer.id, Ping(6, 6))
-                await until(lambda: second.messages == [Pong(5, 5)])
-                await until(lambda: peer.messages == [Ping(6, 6)])
-                first.tell(peer.id, Ping(9, 9))
+                peer.tell(second.id, Pong(5, 5, 1))
+                second.tell(peer.id, Ping(6, 6, 1))
+                await until(lambda: second.messages == [Pong(5, 5, 1)])
+                await until(lambda: peer.messages == [Ping(6, 6, 1)])
+                first.tell(peer.id, Ping(9, 9, 1))
                 await asyncio.sleep(0.2)
-                assert peer.messages == [Ping(6, 6)]
+                assert peer.messages == [Ping(6, 6, 1)]
                 assert first.messages == []
 
 
@@ -330,15 +330,15 @@ async def test_a_defect_costs_one_link(monkeypatch, caplog):
 
         def stumble(event: Event) -> None:
             feed(event)
-            if isinstance(event, Received) and event.message == Ping(13, 13):
+            if isinstance(event, Received) and event.message == Ping(13, 13, 1):
                 raise ZeroDivisionError
 
         monkeypatch.setattr(peer.links, "_feed", stumble)
-        a.tell(peer.id, Ping(13, 13))
+        a.tell(peer.id, Ping(13, 13, 1))
         await until(lambda: PeerLost(a.id) in peer.events)
         assert "defect" in caplog.text
-        b.tell(peer.id, Ping(1, 1))
-        await until(lambda: Ping(1, 1) in peer.messages)
+        b.tell(peer.id, Ping(1, 1, 1))
+        await until(lambda: Ping(1, 1, 1) in peer.messages)
 
 
 @in_loop
@@ -347,9 +347,9 @@ async def test_both_sides_dial_at_the_same_time():
         await asyncio.gather(a.links.dial(b.address), b.links.dial(a.address))
         await until(lambda: len(a.peers()) == 2 and len(b.peers()) == 2)
         for number in range(10):
-            a.tell(b.id, Ping(number, 0))
-            b.tell(a.id, Ping(number, 0))
-        expected = [Ping(number, 0) for number in range(10)]
+            a.tell(b.id, Ping(number, 0, 1))
+            b.tell(a.id, Ping(number, 0, 1))
+        expected = [Ping(number, 0, 1) for number in range(10)]
         await until(lambda: a.messages == expected and b.messages == expected)
 
 
@@ -370,11 +370,11 @@ async def test_half_a_link_is_none_and_is_given_up():
         for bulk in (False, True):
             with stranger(*peer.address, other.transport_secret) as half:
                 half.send(greeting(other, bulk=bulk))
-                half.send(encode(Ping(1, 1)))
+                half.send(encode(Ping(1, 1, 1)))
                 await until(lambda: peer.metrics.snapshot().updates_refused)
                 await asyncio.sleep(0.6)
                 before = peer.metrics.snapshot().strangers_refused
-                half.send(encode(Ping(1, 1)))  # by now it is forgotten
+                half.send(encode(Ping(1, 1, 1)))  # by now it is forgotten
                 await until(
                     lambda before=before: peer.metrics.snapshot().strangers_refused == before + 1
                 )
@@ -453,7 +453,7 @@ def test_stopping_leaves_nothing_behind():
     async def live_and_die():
         async with Listener() as a, Listener() as b:
             await meet(a, b)
-            a.tell(b.id, Ping(1, 1))
+            a.tell(b.id, Ping(1, 1, 1))
 
     live_and_die()
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))

@@ -13,6 +13,8 @@ from gossipjax.protocol.dissemination import DisseminationMachine
 from gossipjax.protocol.effects import Effects
 from gossipjax.protocol.membership import MembershipMachine
 from gossipjax.protocol.peer import PeerMachine
+from gossipjax.protocol.records import Records
+from gossipjax.simulation.network import SECOND
 from gossipjax.types import PeerId
 
 Patch = pytest.MonkeyPatch
@@ -55,17 +57,17 @@ def wrong_credit(patch: Patch) -> None:
 
 def no_redial(patch: Patch) -> None:
     """Each peer is dialled once."""
-    dial = Dialer.dial
+    due_ns = Dialer.due_ns
 
-    def dial_once(self: Any, candidates: Any, places: int, now_ns: int) -> Any:
-        strangers = {key: at for key, at in candidates.items() if key not in self._plans}
-        return dial(self, strangers, places, now_ns)
+    def never_again(self: Any, key: bytes, now_ns: int) -> int:
+        known_ns = due_ns(self, key, now_ns)
+        return known_ns if key not in self._plans else max(known_ns, now_ns + 1000 * SECOND)
 
-    patch.setattr(Dialer, "dial", dial_once)
+    patch.setattr(Dialer, "due_ns", never_again)
 
 
 def no_waiting_between_dials(patch: Patch) -> None:
-    patch.setattr(Dialer, "_settle", lambda self, *_: self._plans.clear())
+    patch.setattr(Dialer, "due_ns", lambda _, key, now_ns: now_ns)
 
 
 def no_suspicion(patch: Patch) -> None:
@@ -127,8 +129,9 @@ def serves_nobody(patch: Patch) -> None:
 
 def offers_to_one_only(patch: Patch) -> None:
     """Always to the neighbor with the lowest id: the rest of the network hears nothing."""
-    trusted = MembershipMachine.trusted_neighbors
-    patch.setattr(MembershipMachine, "trusted_neighbors", lambda self: sorted(trusted(self))[:1])
+    patch.setattr(
+        MembershipMachine, "partners", lambda self, _: sorted(self.trusted_neighbors())[:1]
+    )
 
 
 def forgets_what_it_dropped(patch: Patch) -> None:
@@ -144,18 +147,18 @@ def forgets_what_it_dropped(patch: Patch) -> None:
 
 def unbounded_book(patch: Patch) -> None:
     """Records that nobody asked for are kept, as many as come."""
-    init = MembershipMachine.__init__
+    init = Records.__init__
     on_peers = MembershipMachine.on_peers
 
     def start(self: Any, *arguments: Any) -> None:
         init(self, *arguments)
-        self._book._size_max = self._signed_by._size_max = 1 << 30
+        self.book._size = self.book._share = self._signed_by._size_max = 1 << 30
 
     def take_all(self: Any, peer: PeerId, *arguments: Any) -> Effects:
         self.neighbors[peer].answers_due = 1
         return on_peers(self, peer, *arguments)
 
-    patch.setattr(MembershipMachine, "__init__", start)
+    patch.setattr(Records, "__init__", start)
     patch.setattr(MembershipMachine, "on_peers", take_all)
 
 

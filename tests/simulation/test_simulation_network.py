@@ -60,7 +60,7 @@ def run(end: End, seconds: float) -> None:
 
 def send_many(near: End, link: Link, count: int) -> None:
     for nonce in range(count):
-        assert near.network.send(link, Ping(nonce, 0))
+        assert near.network.send(link, Ping(nonce, 0, 1))
         run(near, 0.001)
 
 
@@ -75,7 +75,7 @@ def test_without_faults_everything_arrives_once_in_order_after_the_latency():
 
 def test_messages_travel_as_bytes_if_asked_for():
     near, far, link = two_ends(through_codec=True)
-    ping = Ping(7, 8)
+    ping = Ping(7, 8, 1)
     near.network.send(link, ping)
     run(near, 1)
     assert far.arrived[0][1] == ping
@@ -100,10 +100,10 @@ def test_harsher_than_tcp_loses_doubles_and_reorders_about_as_often_as_it_says()
 
 def test_a_reset_breaks_both_ends():
     near, far, link = two_ends(reset_ppm=1_000_000)
-    assert near.network.send(link, Ping(1, 1))
+    assert near.network.send(link, Ping(1, 1, 1))
     assert link.is_broken
     assert link.other.is_broken
-    assert not near.network.send(link, Ping(2, 1))
+    assert not near.network.send(link, Ping(2, 1, 1))
     run(near, 1)
     assert far.nonces == []
 
@@ -112,7 +112,7 @@ def test_chunks_share_the_uplink_and_small_messages_pass_them():
     near, far, link = two_ends(uplink_bytes_per_s=1_000_000, jitter_ns=0)
     for index in range(4):
         near.network.send(link, Chunk(ROOT, index, ()), bytes(500_000))
-    near.network.send(link, Ping(1, 1))
+    near.network.send(link, Ping(1, 1, 1))
     run(near, 3)
     kinds = [type(message) for _, message in far.arrived]
     assert kinds == [Ping, Chunk, Chunk, Chunk, Chunk]
@@ -130,31 +130,31 @@ def test_a_full_queue_of_chunks_takes_no_more():
 
 def test_closing_is_noticed_at_the_next_attempt_to_send():
     near, far, link = two_ends()
-    near.network.send(link, Ping(1, 1))
+    near.network.send(link, Ping(1, 1, 1))
     near.network.close(link)
-    assert near.network.send(link.other, Ping(2, 1))
+    assert near.network.send(link.other, Ping(2, 1, 1))
     run(near, 1)
     assert far.nonces == [1]
     assert near.nonces == []
-    assert not near.network.send(link.other, Ping(3, 1))
+    assert not near.network.send(link.other, Ping(3, 1, 1))
 
 
 def test_a_power_failure_is_noticed_late():
     near, _, link = two_ends(silence_ns=30 * SECOND)
     near.network.close(link, silently=True)
     run(near, 29)
-    assert near.network.send(link.other, Ping(2, 1))
+    assert near.network.send(link.other, Ping(2, 1, 1))
     run(near, 2)
-    assert not near.network.send(link.other, Ping(3, 1))
+    assert not near.network.send(link.other, Ping(3, 1, 1))
 
 
 def test_a_cut_in_one_direction_ends_a_connection_and_prevents_another():
     near, far, link = two_ends()
     near.network.cuts.append(lambda sender, receiver: (sender, receiver) == (0, 1))
-    assert near.network.send(link, Ping(1, 1))
+    assert near.network.send(link, Ping(1, 1, 1))
     run(near, 1)
     near.network.cuts.clear()
-    assert near.network.send(link.other, Ping(2, 1))
+    assert near.network.send(link.other, Ping(2, 1, 1))
     run(near, 1)
     assert far.nonces == near.nonces == []
     near.network.cuts.append(lambda sender, receiver: (sender, receiver) == (1, 0))

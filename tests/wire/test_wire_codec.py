@@ -122,11 +122,11 @@ def test_every_kind_of_message_has_a_sample_and_a_tag_of_its_own():
 @pytest.mark.parametrize(
     "data",
     [
-        bytes([0x93, 2, 0xCC, 1, 2]),  # 1 as uint8
-        bytes([0x93, 2, 0xCF, *bytes(7), 1, 2]),  # 1 as uint64
-        bytes([0x93, 2, 0xD0, 1, 2]),  # 1 as int8
-        bytes([0xDC, 0, 3, 2, 1, 2]),  # an array of three with a long header
-        bytes([0x93, 0xCC, 2, 1, 2]),  # the tag as uint8
+        bytes([0x94, 2, 0xCC, 1, 2, 3]),  # 1 as uint8
+        bytes([0x94, 2, 0xCF, *bytes(7), 1, 2, 3]),  # 1 as uint64
+        bytes([0x94, 2, 0xD0, 1, 2, 3]),  # 1 as int8
+        bytes([0xDC, 0, 4, 2, 1, 2, 3]),  # an array of four with a long header
+        bytes([0x94, 0xCC, 2, 1, 2, 3]),  # the tag as uint8
         bytes([0x92, 11, 0xD9, 1, 0x61]),  # a short text with a long header
     ],
 )
@@ -163,7 +163,7 @@ def test_what_is_no_counter_is_refused(nonce: object):
 
 def test_extension_types_and_timestamps_are_refused():
     assert decodes_or_is_refused(pack([2, msgspec.msgpack.Ext(5, b"1"), 2])) is None
-    assert decodes_or_is_refused(bytes([0x93, 2, 0xD6, 0xFF, *bytes(4), 2])) is None
+    assert decodes_or_is_refused(bytes([0x94, 2, 0xD6, 0xFF, *bytes(4), 2, 3])) is None
 
 
 def test_text_that_is_no_utf8_is_refused():
@@ -187,10 +187,12 @@ def raw_sealed(body: bytes = b"", signature: bytes = bytes(64)) -> list[bytes]:
 
 
 LIMITS: dict[str, tuple[Any, Any]] = {
-    "Ping.nonce": ([2, limits.INTEGER_MAX, 0], [2, limits.INTEGER_MAX + 1, 0]),
-    "Ping.version": ([2, 0, limits.INTEGER_MAX], [2, 0, limits.INTEGER_MAX + 1]),
-    "Pong.nonce": ([3, limits.INTEGER_MAX, 0], [3, limits.INTEGER_MAX + 1, 0]),
-    "Pong.version": ([3, 0, limits.INTEGER_MAX], [3, 0, limits.INTEGER_MAX + 1]),
+    "Ping.nonce": ([2, limits.INTEGER_MAX, 0, 0], [2, limits.INTEGER_MAX + 1, 0, 0]),
+    "Ping.version": ([2, 0, limits.INTEGER_MAX, 0], [2, 0, limits.INTEGER_MAX + 1, 0]),
+    "Ping.incarnation": ([2, 0, 0, limits.INTEGER_MAX], [2, 0, 0, limits.INTEGER_MAX + 1]),
+    "Pong.nonce": ([3, limits.INTEGER_MAX, 0, 0], [3, limits.INTEGER_MAX + 1, 0, 0]),
+    "Pong.version": ([3, 0, limits.INTEGER_MAX, 0], [3, 0, limits.INTEGER_MAX + 1, 0]),
+    "Pong.incarnation": ([3, 0, 0, limits.INTEGER_MAX], [3, 0, 0, limits.INTEGER_MAX + 1]),
     "Hello.protocol": ([1, 0, False, raw_sealed()], [1, -1, False, raw_sealed()]),
     "Sealed.body": ([6, raw_sealed(bytes(4096))], [6, raw_sealed(bytes(4097))]),
     "Sealed.signature long": ([6, raw_sealed()], [6, raw_sealed(b"", bytes(65))]),
@@ -204,6 +206,10 @@ LIMITS: dict[str, tuple[Any, Any]] = {
     "Chunk.proof": ([9, DIGEST, 0, [DIGEST] * 16], [9, DIGEST, 0, [DIGEST] * 17]),
     "Chunk.proof hash": ([9, DIGEST, 0, [DIGEST]], [9, DIGEST, 0, [bytes(33)]]),
     "Missing.root": ([10, DIGEST], [10, bytes(33)]),
+    "Suspect.peer": ([17, DIGEST, 0], [17, bytes(33), 0]),
+    "Suspect.incarnation": ([17, DIGEST, limits.INTEGER_MAX], [17, DIGEST, limits.INTEGER_MAX + 1]),
+    "Alive.peer": ([18, DIGEST, 0], [18, bytes(33), 0]),
+    "Alive.incarnation": ([18, DIGEST, limits.INTEGER_MAX], [18, DIGEST, limits.INTEGER_MAX + 1]),
     "Leave.reason": ([11, "é" * 200], [11, "e" * 201]),
 }
 

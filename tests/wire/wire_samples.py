@@ -10,6 +10,7 @@ from gossipjax.types import RunId
 from gossipjax.wire import limits
 from gossipjax.wire.envelope import Verified, run_id, seal_record
 from gossipjax.wire.messages import (
+    Alive,
     AnyMessage,
     Chunk,
     Get,
@@ -25,6 +26,7 @@ from gossipjax.wire.messages import (
     Pong,
     Relay,
     Sealed,
+    Suspect,
     Undelivered,
     UpdateHeader,
 )
@@ -40,8 +42,8 @@ MESSAGES: dict[type[Any], AnyMessage] = {
     type(message): message
     for message in (
         Hello(limits.PROTOCOL_VERSION, False, SEALED),
-        Ping(1, 2),
-        Pong(1, 2),
+        Ping(1, 2, 4),
+        Pong(1, 2, 4),
         GetPeers(),
         Peers((SEALED, SEALED)),
         Offer(SEALED),
@@ -52,6 +54,8 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Leave("stopping"),
         Relay(DIGEST, DIGEST, True),
         Undelivered(DIGEST),
+        Suspect(DIGEST, 5),
+        Alive(DIGEST, 6),
     )
 }
 
@@ -65,8 +69,8 @@ endpoints = st.builds("tcp://{}:{}".format, hosts, st.integers(1, 65535))
 
 messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Hello, counters, st.booleans(), sealed),
-    st.builds(Ping, counters, counters),
-    st.builds(Pong, counters, counters),
+    st.builds(Ping, counters, counters, counters),
+    st.builds(Pong, counters, counters, counters),
     st.just(GetPeers()),
     st.builds(Peers, st.lists(sealed, max_size=limits.RECORDS_PER_MESSAGE_MAX).map(tuple)),
     st.builds(Offer, sealed),
@@ -79,6 +83,8 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Leave, texts),
     st.builds(Relay, digests, digests, st.booleans()),
     st.builds(Undelivered, digests),
+    st.builds(Suspect, digests, counters),
+    st.builds(Alive, digests, counters),
 )
 records = st.builds(
     PeerRecord,

@@ -1,0 +1,52 @@
+"""What is kept about a peer with a live connection."""
+
+from gossipjax.protocol.allowance import Allowance
+from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.wire.envelope import Verified
+from gossipjax.wire.messages import PeerRecord
+
+
+class Neighbor:
+    """A peer with a live connection.
+
+    Attributes:
+        record: its newest record that it has greeted with.
+        network: where it is, as seen by the shell, not as it claims.
+        has_dialled: whether it has opened one of the connections.
+        last_heard_ns: when it last sent something.
+        suspected: whether it has been silent for too long to be offered anything.
+        version: of its model, as of its last keep-alive or offer.
+        incarnation: as of its last keep-alive; see `wire.messages.Suspect`.
+        answers_due: `GetPeers` sent without a `Peers` back.
+        allowance: what it may still ask.
+        asked_ns: when it was last told that somebody suspects it.
+        asked_by: who is to be told when it answers.
+    """
+
+    __slots__ = (
+        "allowance",
+        "answers_due",
+        "asked_by",
+        "asked_ns",
+        "has_dialled",
+        "incarnation",
+        "last_heard_ns",
+        "network",
+        "record",
+        "suspected",
+        "version",
+    )
+
+    def __init__(self, record: Verified[PeerRecord], network: bytes, now_ns: Nanoseconds):
+        self.record = record
+        self.network = network
+        self.has_dialled = False
+        self.last_heard_ns = now_ns
+        self.suspected = False
+        self.version: int | None = None
+        # Numbers of records grow from life to life, so this one is above all of earlier lives.
+        self.incarnation = record.body.sequence
+        self.answers_due = 0
+        self.allowance = Allowance()
+        self.asked_ns: Nanoseconds | None = None
+        self.asked_by: dict[PeerId, None] = {}
