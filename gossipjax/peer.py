@@ -77,6 +77,7 @@ def run(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("gossipjax").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("gossipjax.reachability").setLevel(logging.INFO)
     try:
         interrupted = run_peer(
             workload,

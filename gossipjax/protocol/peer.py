@@ -25,6 +25,7 @@ from gossipjax.protocol.events import (
 )
 from gossipjax.protocol.membership import MembershipMachine, part
 from gossipjax.protocol.neighbor import Neighbor
+from gossipjax.protocol.reachability import ReachabilityMachine
 from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.types import Nanoseconds, PeerId
@@ -34,6 +35,7 @@ from gossipjax.wire.merkle import leaf_hash
 from gossipjax.wire.messages import (
     Alive,
     Chunk,
+    DialBack,
     Get,
     GetOffer,
     GetPeers,
@@ -118,6 +120,7 @@ class PeerMachine:
             config, manifest_digest, payload_bytes, suite, hash_leaf
         )
         self._relay = RelayMachine(config, self._rng)
+        self._reachability = ReachabilityMachine(config, record.body, self._rng)
         self._catch_up = CatchUpMachine(
             config, self._rng, joins_others=self._membership.joins_others
         )
@@ -141,6 +144,11 @@ class PeerMachine:
     def has_caught_up(self) -> bool:
         """Whether this peer's parameters count."""
         return self._catch_up.is_done
+
+    @property
+    def is_reachable(self) -> bool | None:
+        """Whether others can open connections to this peer; None while that is not known."""
+        return self._reachability.is_reachable
 
     def handle(self, event: Event, now_ns: Nanoseconds) -> Effects:
         """Take one event; return what to do, in order. Never raises because of a peer."""
@@ -217,6 +225,8 @@ class PeerMachine:
                 peer = PeerId(message.target)
                 self._membership.lost(peer, now_ns)
                 return self._parted([Disconnect(peer, "its relay is gone")], now_ns)
+            case DialBack():
+                return self._reachability.on_dial_back(sender, neighbor.record.body, now_ns)
             case Chunk() | Relay():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} without data")
 
@@ -255,6 +265,8 @@ class PeerMachine:
 
     def _connected(self, event: PeerConnected, now_ns: Nanoseconds) -> Effects:
         peer = record_author(event.record.body)
+        if event.relay is None:
+            self._reachability.connected(now_ns, dialled=event.dialled)
         if self._is_banned(peer, now_ns):
             return part(peer, "banned for a while")
         known = self.neighbors.get(peer)
@@ -280,6 +292,9 @@ class PeerMachine:
             self._dissemination.excuse(pause_ns, now_ns)
         effects = self._parted(self._membership.tick(self._version, now_ns), now_ns)
         effects += self._relay.tick(self.neighbors, self._membership.places, now_ns)
+        if self._reachability.is_due(now_ns):
+            direct = [peer for peer in self.neighbors if self._relay.is_direct(peer)]
+            effects += self._reachability.tick(direct, now_ns)
         effects += self._charge(self._dissemination.tick(now_ns), now_ns)
         donor = self._catch_up.donor
         versions = {

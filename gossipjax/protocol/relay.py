@@ -62,6 +62,10 @@ class RelayMachine:
         """When the next packet may be passed on."""
         return max(self._queue[0][0], self._free_ns) if self._queue else None
 
+    def is_direct(self, peer: PeerId) -> bool:
+        """Whether a neighbor is reached without a relay."""
+        return peer not in self._relay_of
+
     def connected(self, peer: PeerId, relay: PeerId | None) -> None:
         """A connection is up, direct or through a relay."""
         if relay is None:
@@ -77,7 +81,7 @@ class RelayMachine:
 
     def told(self, teller: PeerId, records: Iterable[Verified[PeerRecord]]) -> None:
         """A neighbor has told of others, and likely of its own neighbors."""
-        if teller in self._relay_of:
+        if not self.is_direct(teller):
             return
         for record in records:
             if record.body.addresses:
@@ -105,8 +109,8 @@ class RelayMachine:
         if message.source != sender:
             raise RemoteProtocolError("author", "a packet of somebody else")
         target = PeerId(message.target)
-        is_direct = target in neighbors and target not in self._relay_of and target != sender
-        if not is_direct or not self._charge(message, len(packet), now_ns):
+        serves = target in neighbors and self.is_direct(target) and target != sender
+        if not serves or not self._charge(message, len(packet), now_ns):
             return [Send(sender, Undelivered(target))]
         passed_on = Send(target, message, packet)
         if not message.bulk:
@@ -139,7 +143,7 @@ class RelayMachine:
             if peer not in neighbors
             and told.next_ns <= now_ns
             and told.relay in neighbors
-            and told.relay not in self._relay_of
+            and self.is_direct(told.relay)
         ]
         effects: Effects = []
         for told in self._rng.sample(due, places):

@@ -24,6 +24,26 @@ def advertised_endpoint(config: PeerConfig, bound: str) -> str | None:
     return f"tcp://{host}:{port}"
 
 
+def describe_reachability(is_reachable: bool, endpoint: str) -> str:
+    """What to tell a person: whether others can open connections to this peer, and what to do.
+
+    Args:
+        is_reachable: whether anybody has.
+        endpoint: what the peer advertises; empty when nothing.
+    """
+    without = "you take part through the connections that you open, and through relays"
+    if not endpoint:
+        return f"others cannot dial this peer, as its settings say: {without}"
+    if is_reachable:
+        return f"others can reach this peer at {endpoint}"
+    _, port = parse_endpoint(endpoint)
+    return (
+        f"others cannot reach this peer at {endpoint}: open port {port} in the firewall, let the "
+        f"router forward it, and set public_address if that leads to another address; or go on: "
+        f"{without}"
+    )
+
+
 async def numeric_endpoint(endpoint: str) -> str:
     """An endpoint with its host's address, IPv4 where it has one.
 

@@ -40,7 +40,7 @@ from gossipjax.protocol.events import (
     RecordSigned,
     Stopping,
 )
-from gossipjax.runtime.address import advertised_endpoint
+from gossipjax.runtime.address import advertised_endpoint, describe_reachability
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.journal import Beginning, Journal
 from gossipjax.runtime.links import Links
@@ -65,6 +65,8 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("gossipjax")
 
+_reachability_logger = logging.getLogger("gossipjax.reachability")  # shown by `run`
+
 _RECORD_LIFE_S = 30 * 24 * 3600
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
@@ -76,10 +78,12 @@ class Status(NamedTuple):
     Attributes:
         versions: model version of each neighbor, as of its last keep-alive; -1 before the first.
         has_caught_up: whether this peer's own parameters count.
+        is_reachable: whether others can open connections to it; None while that is not known.
     """
 
     versions: dict[PeerId, int]
     has_caught_up: bool
+    is_reachable: bool | None
 
 
 class Host:
@@ -119,12 +123,13 @@ class Host:
         self._identity: Identity = open_identity(folder)
         self.id: PeerId = peer_id(self._run, self._identity.public.sign, self._identity.public.vrf)
         self.join_string = ""
+        self._endpoint = ""
         self._process = os.getpid()
         self.mailbox = Mailbox(config.protocol.view_size)
         self._lock = threading.Lock()  # of the next two
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested: asyncio.Event | None = None
-        self._status = Status({}, False)
+        self._status = Status({}, False, None)
         self._thread = threading.Thread(target=self._run_loop, name="gossipjax", daemon=True)
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -247,6 +252,7 @@ class Host:
         record = self._make_record(now_s)
         self._links.introduce(record)
         for endpoint in record.body.addresses[:1]:
+            self._endpoint = endpoint
             self.join_string = format_join(Address(endpoint, self._identity.public.transport))
         beginning = Beginning(
             run=self._run,
@@ -300,7 +306,11 @@ class Host:
             peer: -1 if neighbor.version is None else neighbor.version
             for peer, neighbor in self._machine.neighbors.items()
         }
-        self._status = Status(versions, self._machine.has_caught_up)
+        is_reachable = self._machine.is_reachable
+        if is_reachable is not None and is_reachable != self._status.is_reachable:
+            level = logging.INFO if is_reachable else logging.WARNING
+            _reachability_logger.log(level, describe_reachability(is_reachable, self._endpoint))
+        self._status = Status(versions, self._machine.has_caught_up, is_reachable)
 
     def _handle(self, event: Event) -> None:
         # Whatever goes wrong here is a defect, or a full disk. It must not end the network thread:

@@ -214,6 +214,10 @@ class Alive(Message, frozen=True, tag=18):
     incarnation: Counter
 
 
+class DialBack(Message, frozen=True, tag=19):
+    """Open a connection to an address of my record: I want to know whether anybody can."""
+
+
 AnyMessage = (
     Hello
     | Ping
@@ -230,6 +234,7 @@ AnyMessage = (
     | Undelivered
     | Suspect
     | Alive
+    | DialBack
 )
 
 

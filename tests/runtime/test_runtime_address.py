@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gossipjax.runtime.address import advertised_endpoint, numeric_endpoint
+from gossipjax.runtime.address import advertised_endpoint, describe_reachability, numeric_endpoint
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.wire.address import parse_endpoint
 
@@ -42,3 +42,13 @@ def test_names_become_addresses(endpoint, expected):
 def test_a_name_that_is_none_is_an_os_error():
     with pytest.raises(OSError, match=r"a\.\.b"):
         asyncio.run(numeric_endpoint("tcp://a..b:4000"))
+
+
+def test_reachability_is_said_in_plain_words():
+    assert describe_reachability(True, "tcp://192.0.2.7:4000") == (
+        "others can reach this peer at tcp://192.0.2.7:4000"
+    )
+    blocked = describe_reachability(False, "tcp://192.0.2.7:4000")
+    assert blocked.startswith("others cannot reach this peer at tcp://192.0.2.7:4000: open port 40")
+    for text in (blocked, describe_reachability(False, "")):
+        assert text.endswith("through the connections that you open, and through relays")

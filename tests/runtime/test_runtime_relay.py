@@ -1,9 +1,11 @@
 """Peers that nobody can dial, over ZeroMQ: between processes, through a relay."""
 
+import logging
 from pathlib import Path
 
 import jax.numpy as jnp
 from peer_processes import QUICK, peer_process
+from runtime_chaos import free_port
 from runtime_peers import wait_until
 
 import gossipjax as gj
@@ -19,7 +21,8 @@ HIDDEN = {**QUICK, "public_address": "none"}
 def test_two_undialable_peers_exchange_through_a_relay(tmp_path: Path, monkeypatch):
     params = {"w": jnp.zeros(SIZE)}
     path = tmp_path / "hidden.journal"
-    with peer_process(size=SIZE, value=0.0) as relay:
+    quickly = {"protocol": {**QUICK["protocol"], "relay_bytes_per_s": 256 << 20}}
+    with peer_process(size=SIZE, value=0.0, config=quickly) as relay:
         config = {**HIDDEN, "join": [relay.join_string], "journal_file": str(path)}
         with (
             gj.join(config, params) as one,
@@ -52,3 +55,22 @@ def test_two_undialable_peers_exchange_through_a_relay(tmp_path: Path, monkeypat
     ended = replay(path, ed25519_suite())
     assert ended.divergence == ""
     assert ended.events > 20
+
+
+def test_a_peer_learns_whether_others_can_reach_it(caplog):
+    caplog.set_level(logging.INFO, "gossipjax.reachability")
+    params = {"w": jnp.zeros(3)}
+    impatient = {**QUICK["protocol"], "connect_timeout_ns": 500_000_000}
+    config = {**QUICK, "protocol": impatient}
+    with gj.join(config, params) as first:
+        wrong = {**config, "public_address": f"tcp://127.0.0.1:{free_port()}"}
+        with gj.join({**wrong, "join": [first.join_string]}, params) as second:
+            wait_until(lambda: second._host.status.is_reachable is not None, 30)
+            assert second._host.status.is_reachable is False
+            assert first._host.status.is_reachable is True
+            assert first.neighbors == second.neighbors == 1
+    words = [record.getMessage() for record in caplog.records]
+    assert [text for text in words if "can reach this peer at" in text]
+    assert [
+        text for text in words if f"cannot reach this peer at {wrong['public_address']}" in text
+    ]

@@ -13,6 +13,7 @@ from gossipjax.wire.messages import (
     Alive,
     AnyMessage,
     Chunk,
+    DialBack,
     Get,
     GetOffer,
     GetPeers,
@@ -56,6 +57,7 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Undelivered(DIGEST),
         Suspect(DIGEST, 5),
         Alive(DIGEST, 6),
+        DialBack(),
     )
 }
 
@@ -85,6 +87,7 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Undelivered, digests),
     st.builds(Suspect, digests, counters),
     st.builds(Alive, digests, counters),
+    st.just(DialBack()),
 )
 records = st.builds(
     PeerRecord,
