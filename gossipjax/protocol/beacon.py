@@ -33,6 +33,7 @@ _SKEW_PARTS = 4  # clocks may differ by a quarter of an epoch
 _PREVIOUS_PARTS = 4  # tickets of the last epoch are told of in the first quarter of the next
 _CENSUS_BITS = 32
 _SEEN_MAX = 1024
+_LATE_KEPT = 2 * limits.TICKETS_KEPT
 _DOMAIN = b"gossipjax/v1/beacon\0"
 _EMPTY_DOMAIN = b"gossipjax/v1/beacon-empty\0"
 
@@ -75,10 +76,18 @@ class _Epoch:
             return self.fixed
         return min(self.lowest, key=lambda draw: draw.order).beta
 
-    def add(self, draw: Draw) -> None:
-        self.lowest.append(draw)
-        self.lowest.sort(key=lambda draw: draw.value)
-        del self.lowest[limits.TICKETS_KEPT :]
+    def add(self, draw: Draw) -> bool:
+        """Keep one of the lowest tickets; whether it is one.
+
+        When the epoch is over, none gives way any more: it may be what somebody's E is made of.
+        """
+        lower = sum(other.value < draw.value for other in self.lowest)
+        if lower >= limits.TICKETS_KEPT:
+            return False
+        self.lowest.insert(lower, draw)
+        kept = limits.TICKETS_KEPT if self.fixed is None else _LATE_KEPT
+        del self.lowest[kept:]
+        return True
 
 
 class BeaconMachine:
@@ -86,6 +95,8 @@ class BeaconMachine:
 
     Accepts: the time (`advance`), tickets of others.
     Emits: `Tickets` to hand to neighbors, about every twentieth of an epoch.
+    `is_cut_off` is the alarm of the last census: most weight was not heard for twenty epochs.
+
     Keeps true: an E of one's own never changes once its epoch is over; only identities with weight
     in the epoch of their ticket count; one ticket per identity and parent; memory is bounded.
 
@@ -121,6 +132,7 @@ class BeaconMachine:
         self._epochs = BoundedDict[int, _Epoch](EPOCHS_KEPT)
         self._has_drawn = False
         self._census: deque[int] = deque(maxlen=CENSUS_EPOCHS)
+        self.is_cut_off = False
         self._alarm_above = int(
             census_alarm(CENSUS_EPOCHS, CENSUS_FALSE_ALARM) * (1 << _CENSUS_BITS)
         )
@@ -181,19 +193,9 @@ class BeaconMachine:
         if now_s % self._epoch_s < self._epoch_s // _PREVIOUS_PARTS:
             epochs.append(self.epoch - 1)
         known = [self._epochs[epoch] for epoch in epochs if epoch in self._epochs]
-        tickets = tuple(draw.ticket for epoch in known for draw in epoch.lowest)
+        lowest = [draw for epoch in known for draw in epoch.lowest[: limits.TICKETS_KEPT]]
+        tickets = tuple(draw.ticket for draw in lowest)
         return Tickets(tickets) if tickets else None
-
-    @property
-    def is_cut_off(self) -> bool:
-        """The census' alarm: most of the remembered weight has not been heard for twenty epochs.
-
-        `total weight · lowest value / 2^512` is exponentially distributed with mean 1 when
-        everybody takes part, and with mean 1 / rho when a share rho does. The alarm is raised when
-        the sum over `CENSUS_EPOCHS` is so large that chance alone explains it once in a million
-        times.
-        """
-        return len(self._census) == CENSUS_EPOCHS and sum(self._census) > self._alarm_above
 
     def _end_epoch(self) -> None:
         ended = self._epochs.get(self.epoch)
@@ -203,7 +205,24 @@ class BeaconMachine:
         if self.epoch > self._first_epoch and total:
             lowest = ended.lowest[0].value if ended is not None and ended.lowest else None
             value = (1 << UNIFORM_BITS) if lowest is None else lowest
-            self._census.append(total * value >> (UNIFORM_BITS - _CENSUS_BITS))
+            self._take_census(total * value >> (UNIFORM_BITS - _CENSUS_BITS))
+
+    def _take_census(self, count: int) -> None:
+        """Is most of the remembered weight still there? If not, begin anew with those who are.
+
+        `total weight · lowest value / 2^512` is exponentially distributed with mean 1 when
+        everybody takes part, and with mean 1 / rho when a share rho does. The alarm is raised when
+        the sum over `CENSUS_EPOCHS` is so large that chance alone explains it once in a million
+        times: the others are out of reach, or have another chain of values since they were. So it
+        is also how the parts of a network that was split come together again.
+        """
+        self._census.append(count)
+        if len(self._census) < CENSUS_EPOCHS:
+            return
+        self.is_cut_off = sum(self._census) > self._alarm_above
+        if self.is_cut_off:
+            self._census.clear()
+            self._first_epoch = self.epoch + 1
 
     def _draw_own(self) -> None:
         weight = self._ledger.electorate(self.epoch).of(self._own)
@@ -232,8 +251,7 @@ class BeaconMachine:
         beta = self._suite.verify_proof(standing.vrf_key, alpha, ticket.proof)
         epoch.seen[peer, ticket.parent] = None
         draw = Draw(ticket_value(beta, weight), rank, beta, ticket)
-        epoch.add(draw)
-        return draw in epoch.lowest
+        return epoch.add(draw)
 
     def _rank(self, epoch: int, value: bytes) -> int | None:
         """How this peer likes a parent; what was before its time it must believe."""

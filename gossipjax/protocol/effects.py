@@ -5,7 +5,7 @@ from msgspec import Struct
 from gossipjax.types import PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified
-from gossipjax.wire.messages import AnyMessage, PeerRecord, UpdateHeader
+from gossipjax.wire.messages import AnyMessage, PeerRecord, Role, UpdateHeader
 
 
 class Send(Struct, frozen=True):
@@ -79,6 +79,47 @@ class Refuse(Struct, frozen=True):
     reason: str
 
 
+class Audit(Struct, frozen=True):
+    """Check an update thoroughly, off the hot path, then report `Audited`.
+
+    The update need not have come to this peer before: `author` says where it can be had.
+
+    Attributes:
+        author: the author's record.
+        header: of the update.
+        role: `Role.AUDIT`: recompute the segment that `draw` picks; `Role.JUDGE`: say whether the
+            update is useful.
+        draw: 64 bytes that nobody could foresee; of another peer when its finding is checked again.
+    """
+
+    author: Verified[PeerRecord]
+    header: Verified[UpdateHeader]
+    role: Role
+    draw: bytes
+
+
+class Ban(Struct, frozen=True):
+    """A peer is proven, or voted, to have cheated: it has lost its weight and is not talked to.
+
+    Attributes:
+        peer: who.
+        reason: `equivocation`, `form`, `fault`, `harmful`, `withheld` or `false accusation`.
+        evidence: digest of what proves it.
+        sequence: of the update that it is about.
+    """
+
+    peer: PeerId
+    reason: str
+    evidence: bytes
+    sequence: int
+
+
+class Pardon(Struct, frozen=True):
+    """A ban was found to be wrong."""
+
+    peer: PeerId
+
+
 Effect = (
     Send
     | Connect
@@ -90,5 +131,8 @@ Effect = (
     | Forget
     | SignRecord
     | Refuse
+    | Audit
+    | Ban
+    | Pardon
 )
 Effects = list[Effect]

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from gossipjax.types import PeerId
 from gossipjax.wire.envelope import SealedUpdate, Verified
-from gossipjax.wire.messages import AnyMessage, PeerRecord
+from gossipjax.wire.messages import AnyMessage, PeerRecord, Verdict
 
 
 class Received(Struct, frozen=True):
@@ -72,6 +72,27 @@ class RecordSigned(Struct, frozen=True):
     record: Verified[PeerRecord]
 
 
+class Audited(Struct, frozen=True):
+    """Answer to the effect `Audit`.
+
+    Attributes:
+        case: SHA-256 of the signed bytes of the update's header.
+        draw: of the effect.
+        verdict: what was found; None when nothing can be said, as when this peer's own network or
+            memory fails.
+    """
+
+    case: bytes
+    draw: bytes
+    verdict: Verdict | None
+
+
+class Appealed(Struct, frozen=True):
+    """The person who runs this peer wants a ban to be checked again."""
+
+    peer: PeerId
+
+
 class Stopping(Struct, frozen=True):
     """This peer is about to end; nothing is handled after it."""
 
@@ -85,5 +106,7 @@ Event = (
     | Published
     | Inspected
     | RecordSigned
+    | Audited
+    | Appealed
     | Stopping
 )

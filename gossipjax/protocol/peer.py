@@ -4,14 +4,25 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
+from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite
-from gossipjax.errors import RemoteProtocolError
+from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.catch_up import CatchUpMachine
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.dissemination import DisseminationMachine
-from gossipjax.protocol.effects import Deliver, Disconnect, Effects, Refuse
+from gossipjax.protocol.effects import (
+    Ban,
+    Deliver,
+    Disconnect,
+    Effects,
+    Learn,
+    Pardon,
+    Refuse,
+)
 from gossipjax.protocol.events import (
+    Appealed,
+    Audited,
     DeadlinePassed,
     Event,
     Inspected,
@@ -28,14 +39,20 @@ from gossipjax.protocol.neighbor import Neighbor
 from gossipjax.protocol.reachability import ReachabilityMachine
 from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
-from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.verification import Opener, VerificationMachine
+from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, record_author
 from gossipjax.wire.merkle import leaf_hash
 from gossipjax.wire.messages import (
     Alive,
+    Ballot,
+    Case,
+    Certificate,
     Chunk,
     DialBack,
+    Evidence,
     Get,
     GetOffer,
     GetPeers,
@@ -49,10 +66,12 @@ from gossipjax.wire.messages import (
     Pong,
     Relay,
     Suspect,
+    Tickets,
     Undelivered,
 )
 
 _QUESTIONS = (Ping, GetPeers, Suspect, Hello)
+_SECOND = 1_000_000_000
 
 
 class _Faults(NamedTuple):
@@ -78,10 +97,12 @@ class PeerMachine:
         payload_bytes: size of every payload of this run.
         suite: signatures and digests.
         seed: of every random choice; 64 bits that nobody else knows.
+        identity: the own keys, for tickets and votes; not needed when the rules verify nothing.
+        rules: of the run, on verification.
         bootstrap: addresses to join by; empty for the first peer of a run.
         book: records remembered from an earlier life.
         version: model version to begin with.
-        epoch_s: Unix time in seconds at protocol time 0; for the expiry of records only.
+        epoch_s: Unix time in seconds at protocol time 0; for the expiry of records and for epochs.
         hash_leaf: how a received chunk is hashed; a replay, which has no chunks, knows the result.
     """
 
@@ -94,6 +115,8 @@ class PeerMachine:
         payload_bytes: int,
         suite: CryptoSuite,
         seed: int,
+        identity: Identity | None = None,
+        rules: Rules = Rules(policy="off"),  # noqa: B008 (frozen)
         bootstrap: Iterable[Address] = (),
         book: Iterable[Verified[PeerRecord]] = (),
         version: int = 0,
@@ -104,6 +127,7 @@ class PeerMachine:
         self._config = config
         self._rng = SplitMix64(int.from_bytes(_derive(seed, b"gossipjax.draws"), "little"))
         self._version = version
+        self._epoch_s = epoch_s
         self._faults = BoundedDict[PeerId, _Faults](config.book_size)
         self._banned_until_ns = BoundedDict[PeerId, Nanoseconds](config.book_size)
         self._membership = MembershipMachine(
@@ -124,13 +148,24 @@ class PeerMachine:
         self._catch_up = CatchUpMachine(
             config, self._rng, joins_others=self._membership.joins_others
         )
+        self._rules = rules
+        self._verification: VerificationMachine | None = None
+        if rules.policy != "off":
+            if identity is None:
+                raise LocalProtocolError("a peer that verifies draws and votes: pass its identity")
+            opener = Opener(RunId(record.body.run), manifest_digest, payload_bytes, suite)
+            self._verification = VerificationMachine(
+                rules, opener, record, identity, self._rng, epoch_s
+            )
+            for remembered in book:
+                self._verification.meet(remembered)
 
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
         earliest_ns = self._membership.next_deadline_ns
-        for machine in (self._dissemination, self._catch_up, self._relay):
-            deadline_ns = machine.next_deadline_ns
+        for machine in (self._dissemination, self._catch_up, self._relay, self._verification):
+            deadline_ns = None if machine is None else machine.next_deadline_ns
             if deadline_ns is not None and deadline_ns < earliest_ns:
                 earliest_ns = deadline_ns
         return earliest_ns
@@ -150,8 +185,17 @@ class PeerMachine:
         """Whether others can open connections to this peer; None while that is not known."""
         return self._reachability.is_reachable
 
+    @property
+    def verification(self) -> VerificationMachine | None:
+        """Beacon and ledger, for display; None when this run verifies nothing."""
+        return self._verification
+
     def handle(self, event: Event, now_ns: Nanoseconds) -> Effects:
         """Take one event; return what to do, in order. Never raises because of a peer."""
+        effects = self._handle(event, now_ns)
+        return effects if self._verification is None else self._follow_up(effects, now_ns)
+
+    def _handle(self, event: Event, now_ns: Nanoseconds) -> Effects:
         match event:
             case Received():
                 return self._received(event, now_ns)
@@ -170,6 +214,13 @@ class PeerMachine:
                 return self._refuse(event.sender, event.reason, now_ns)
             case RecordSigned():
                 return self._membership.record_signed(event.record, now_ns)
+            case Audited() if self._verification is not None:
+                trusted = self._membership.trusted_neighbors()
+                return self._verification.on_audited(event, trusted)
+            case Appealed() if self._verification is not None:
+                return self._verification.appeal(event.peer)
+            case Audited() | Appealed():
+                return []
             case Stopping():  # pragma: no branch (there is no other event)
                 return [effect for peer in self.neighbors for effect in part(peer, "stopping")]
 
@@ -198,7 +249,7 @@ class PeerMachine:
             case Get():
                 return self._dissemination.on_get(sender, message)
             case Offer():
-                return self._offered(sender, neighbor.record.body, message, now_ns)
+                return self._offered(sender, neighbor.record, message, now_ns)
             case Missing():
                 return self._dissemination.on_missing(sender, message, now_ns)
             case GetOffer():
@@ -213,6 +264,8 @@ class PeerMachine:
                 return self._membership.on_suspect(sender, message, now_ns)
             case Alive():
                 return self._parted(self._membership.on_alive(sender, message, now_ns), now_ns)
+            case Tickets() | Case() | Ballot() | Evidence() | Certificate():
+                return self._verify(sender, message, now_ns)
             case Leave():
                 return self._parted(self._membership.on_leave(sender, now_ns), now_ns)
             case Hello():
@@ -230,10 +283,46 @@ class PeerMachine:
             case Chunk() | Relay():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} without data")
 
-    def _offered(
-        self, sender: PeerId, record: PeerRecord, offer: Offer, now_ns: Nanoseconds
+    def _now_s(self, now_ns: Nanoseconds) -> int:
+        return self._epoch_s + now_ns // _SECOND
+
+    def _verify(
+        self,
+        sender: PeerId,
+        message: Tickets | Case | Ballot | Evidence | Certificate,
+        now_ns: Nanoseconds,
     ) -> Effects:
-        header = self._dissemination.open_offer(record, offer)
+        if self._verification is None:
+            return []
+        now_s = self._now_s(now_ns)
+        if isinstance(message, Tickets):
+            return self._verification.on_tickets(message, now_s)
+        trusted = self._membership.trusted_neighbors()
+        return self._verification.on_rumor(sender, message, now_s, trusted)
+
+    def _follow_up(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
+        """Part with those who were banned; give verification the records that were learned."""
+        assert self._verification is not None
+        more: Effects = []
+        for effect in effects:
+            if isinstance(effect, Learn):
+                self._verification.meet(effect.record)
+            elif isinstance(effect, Ban):
+                ban_ns = self._rules.ban_epochs * self._rules.epoch_s * _SECOND
+                more += self._shut_out(effect.peer, ban_ns, now_ns)
+            elif isinstance(effect, Pardon):
+                self._banned_until_ns.pop(effect.peer, None)
+        return effects + more if more else effects
+
+    def _offered(
+        self, sender: PeerId, record: Verified[PeerRecord], offer: Offer, now_ns: Nanoseconds
+    ) -> Effects:
+        header = self._dissemination.open_offer(record.body, offer)
+        if self._verification is not None:
+            trusted = self._membership.trusted_neighbors()
+            effects = self._verification.on_signed(record, header, trusted)
+            if effects:
+                return effects
         self._membership.note_version(sender, header.body.version)
         may_repeat = self._catch_up.takes_answer(sender)
         return self._dissemination.on_offer(header, now_ns, may_repeat=may_repeat)
@@ -255,6 +344,9 @@ class PeerMachine:
         if self._is_banned(event.author, now_ns):
             return effects
         self._forgive(event.author)
+        author = self.neighbors.get(event.author)
+        if self._verification is not None and author is not None:
+            self._verification.on_taken(author.record, header)
         adopt = self._catch_up.adopts(header.body.version, self._version)
         return [Deliver(header, adopt), *effects]
 
@@ -303,6 +395,9 @@ class PeerMachine:
             if neighbor.version is not None and not neighbor.suspected
         }
         sending = donor is not None and self._dissemination.is_pulling_from(donor)
+        if self._verification is not None:
+            trusted = self._membership.trusted_neighbors()
+            effects += self._verification.tick(self._now_s(now_ns), now_ns, trusted)
         return effects + self._catch_up.tick(versions, self._version, sending, now_ns)
 
     def _parted(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
@@ -345,9 +440,13 @@ class PeerMachine:
         if faults.seen < self._config.faults_max:
             return effects
         del self._faults[peer]
-        self._banned_until_ns[peer] = now_ns + self._config.ban_ns
+        return effects + self._shut_out(peer, self._config.ban_ns, now_ns)
+
+    def _shut_out(self, peer: PeerId, ban_ns: Nanoseconds, now_ns: Nanoseconds) -> Effects:
+        self._banned_until_ns[peer] = now_ns + ban_ns
+        effects: Effects = []
         if peer in self.neighbors:
-            self._membership.lost(peer, now_ns, self._config.ban_ns)
+            self._membership.lost(peer, now_ns, ban_ns)
             effects += part(peer, "banned for a while")
         return effects + self._lost(peer, now_ns)
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from gossipjax.crypto.suite import insecure_suite
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.rules import Rules
 from gossipjax.simulation.draws import Draws
 from gossipjax.simulation.host import Disk, SimulatedHost
 from gossipjax.simulation.network import SECOND, LinkModel, Network
@@ -31,6 +32,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
         peers: honest peers.
         seed: of every random choice.
         protocol: parameters of every machine.
+        rules: of the run, on verification.
         model: what the wires are like.
         round_ns: between two shares of a peer.
         payload_floats: size of the one tensor that is shared.
@@ -44,6 +46,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     peers: int
     seed: int
     protocol: ProtocolConfig = ProtocolConfig(book_size=BOOK_SIZE)
+    rules: Rules = Rules(policy="off")
     model: LinkModel = LinkModel()
     round_ns: Nanoseconds = 10 * SECOND
     payload_floats: int = 8
@@ -98,6 +101,7 @@ class Cluster:
             manifest=manifest,
             run=run_id("simulation", manifest.digest),
             protocol=config.protocol,
+            rules=config.rules,
             seed=config.seed,
             round_ns=config.round_ns,
             watcher=watcher,

@@ -8,7 +8,10 @@ from typing import Any
 from gossipjax.crypto.identity import Identity
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.credentials import case_of
 from gossipjax.protocol.effects import (
+    Audit,
+    Ban,
     Connect,
     Deliver,
     Disconnect,
@@ -17,11 +20,13 @@ from gossipjax.protocol.effects import (
     Inspect,
     Learn,
     OpenTunnel,
+    Pardon,
     Refuse,
     Send,
     SignRecord,
 )
 from gossipjax.protocol.events import (
+    Audited,
     DeadlinePassed,
     Event,
     Inspected,
@@ -141,6 +146,10 @@ class SimulatedHost(Participant):
         self.version = version
         self.round = 0
         self.delivered = 0
+        self.audits = 0
+        self.bans: dict[PeerId, Ban] = {}
+        if index in world.conducts:
+            world.gang[self.id] = world.conducts[index]
         self._life = life
         self._clock = Clock(now_ns, drift_ppm)
         self._draws = Draws(world.seed, "host", index, life)
@@ -158,6 +167,8 @@ class SimulatedHost(Participant):
             payload_bytes=world.manifest.nbytes,
             suite=world.suite,
             seed=self._draws.next_u64(),
+            identity=disk.identity,
+            rules=world.rules,
             bootstrap=bootstrap,
             book=self._remembered_records(),
             version=version,
@@ -332,6 +343,23 @@ class SimulatedHost(Participant):
                 self.world.refused[effect.reason] += 1
             case Send():
                 self.send(effect.peer, effect.message, effect.data)
+            case Audit():
+                self.audits += 1
+                case = case_of(effect.header.sealed.body)
+                self.world.cases[PeerId(effect.header.body.author)][case] = None
+                wait_ns = self._draws.below(self.world.audit_ns_max)
+                self.world.schedule.after(wait_ns, self._audit, effect)
+            case Ban():
+                self.bans[effect.peer] = effect
+            case Pardon():
+                self.bans.pop(effect.peer, None)
+
+    def _audit(self, effect: Audit) -> None:
+        if self._backlog is not None:
+            self._backlog.append((self._audit, (effect,)))
+        elif self.is_running:
+            verdict = self.world.says(self.id, PeerId(effect.header.body.author))
+            self._feed(Audited(case_of(effect.header.sealed.body), effect.draw, verdict))
 
     def _inspect(self, effect: Inspect) -> None:
         if self._backlog is not None:

@@ -1,6 +1,6 @@
 """What all participants of a simulation share."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,10 +8,13 @@ from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Effects
 from gossipjax.protocol.events import Event
+from gossipjax.protocol.rules import Rules
+from gossipjax.simulation.conduct import HONEST, Conduct
 from gossipjax.simulation.network import MILLISECOND, SECOND, Network
 from gossipjax.simulation.schedule import Schedule
 from gossipjax.simulation.trace import Trace
-from gossipjax.types import Nanoseconds, RunId
+from gossipjax.types import Nanoseconds, PeerId, RunId
+from gossipjax.wire.messages import Verdict
 from gossipjax.wire.tensors import Manifest
 
 if TYPE_CHECKING:
@@ -53,11 +56,16 @@ class World:
         manifest: tensors of a payload.
         run: id of the run.
         protocol: parameters of every machine.
+        rules: of the run, on verification.
         seed: of every random choice.
         round_ns: between two shares of a peer.
         steps_per_round: local steps by which a model's version grows in a round.
         inspect_ns_max: the longest time that the check of a payload's values takes.
         norm_max: payloads with a larger norm are refused.
+        audit_ns_max: the longest time that an audit takes.
+        conducts: of peers that do not behave, by index.
+        gang: their ids.
+        cases: digests of the updates of each peer that were drawn for an audit.
         watcher: sees every step, when there is one.
         refused: what honest peers have refused so far, by reason.
     """
@@ -69,14 +77,28 @@ class World:
     manifest: Manifest
     run: RunId
     protocol: ProtocolConfig
+    rules: Rules
     seed: int
     round_ns: Nanoseconds = 10 * SECOND
     steps_per_round: int = 50
     inspect_ns_max: Nanoseconds = 50 * MILLISECOND
     norm_max: float = 1e6
+    audit_ns_max: Nanoseconds = 2 * SECOND
+    conducts: dict[int, Conduct] = field(default_factory=dict)
+    gang: dict[PeerId, Conduct] = field(default_factory=dict)
+    cases: defaultdict[PeerId, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
     watcher: Watcher | None = None
     refused: Counter[str] = field(default_factory=Counter)
     manifest_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.manifest_digest = self.manifest.digest
+
+    def conduct_of(self, author: PeerId) -> Conduct:
+        """How a peer behaves on the level of verification."""
+        return self.gang.get(author, HONEST)
+
+    def says(self, own: PeerId, author: PeerId) -> Verdict | None:
+        """What one peer says of the updates of another."""
+        found, of_gang = self.conduct_of(author).updates, author in self.gang
+        return self.conduct_of(own).says(found, of_gang)

@@ -11,7 +11,15 @@ import msgspec
 
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.wire import limits
-from gossipjax.wire.messages import AnyMessage, Chunk, Message, PeerRecord, Relay, UpdateHeader
+from gossipjax.wire.messages import (
+    AnyMessage,
+    Chunk,
+    Message,
+    PeerRecord,
+    Relay,
+    UpdateHeader,
+    Vote,
+)
 
 _DATA_BYTES_MAX: dict[type, int] = {
     Chunk: limits.CHUNK_BYTES,
@@ -19,14 +27,14 @@ _DATA_BYTES_MAX: dict[type, int] = {
 }
 """Of the second frame of a message; others have none."""
 
-Body = TypeVar("Body", PeerRecord, UpdateHeader)
+Body = TypeVar("Body", PeerRecord, UpdateHeader, Vote)
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
-_body_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in (PeerRecord, UpdateHeader)}
+_body_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in (PeerRecord, UpdateHeader, Vote)}
 
 
-def encode(value: Message | PeerRecord | UpdateHeader) -> bytes:
+def encode(value: Message | PeerRecord | UpdateHeader | Vote) -> bytes:
     """The one byte sequence of a message, or of the body of a signed one."""
     return _encoder.encode(value)
 
@@ -41,7 +49,7 @@ def decode(data: bytes | memoryview) -> AnyMessage:
 
 
 def decode_body(kind: type[Body], data: bytes) -> Body:
-    """Read the body of a `Sealed`: a `PeerRecord` or an `UpdateHeader`.
+    """Read the body of a `Sealed`: a `PeerRecord`, an `UpdateHeader` or a `Vote`.
 
     Raises:
         RemoteProtocolError: (`malformed`) whatever else the bytes are.

@@ -12,12 +12,13 @@ from gossipjax.wire import limits
 from gossipjax.wire.address import parse_endpoint
 from gossipjax.wire.codec import decode_body, encode
 from gossipjax.wire.merkle import MerkleTree, chunk_tree
-from gossipjax.wire.messages import PeerRecord, Sealed, UpdateHeader
+from gossipjax.wire.messages import PeerRecord, Sealed, UpdateHeader, Vote
 
 T = TypeVar("T")
 
 RECORD_DOMAIN = b"record"
 UPDATE_DOMAIN = b"update"
+VOTE_DOMAIN = b"vote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +88,60 @@ def open_header(
     Raises:
         RemoteProtocolError: `malformed`, `protocol`, `author`, `shape`, `size` or `signature`.
     """
-    header = decode_body(UpdateHeader, sealed.body)
-    if header.run != sender.run:
-        raise RemoteProtocolError("protocol", "an update of another run")
-    if header.author != record_author(sender):
-        raise RemoteProtocolError("author", "an update of another peer")
+    header = _header_of(sealed, sender)
     if header.manifest != manifest_digest:
         raise RemoteProtocolError("shape", "names, shapes or dtypes are not those of this run")
     if header.size != size:
         raise RemoteProtocolError(
             "size", f"the manifest has {size} B, the header says {header.size}"
         )
-    if not suite.verify(sender.sign_key, UPDATE_DOMAIN, sealed.body, sealed.signature):
+    return _verified_header(header, sealed, sender, suite)
+
+
+def open_claim(sealed: Sealed, author: PeerRecord, suite: CryptoSuite) -> Verified[UpdateHeader]:
+    """Check that `author` has signed this header, whatever form of payload it claims.
+
+    Raises:
+        RemoteProtocolError: `malformed`, `protocol`, `author` or `signature`.
+    """
+    return _verified_header(_header_of(sealed, author), sealed, author, suite)
+
+
+def _header_of(sealed: Sealed, author: PeerRecord) -> UpdateHeader:
+    header = decode_body(UpdateHeader, sealed.body)
+    if header.run != author.run:
+        raise RemoteProtocolError("protocol", "an update of another run")
+    if header.author != record_author(author):
+        raise RemoteProtocolError("author", "an update of another peer")
+    return header
+
+
+def _verified_header(
+    header: UpdateHeader, sealed: Sealed, author: PeerRecord, suite: CryptoSuite
+) -> Verified[UpdateHeader]:
+    if not suite.verify(author.sign_key, UPDATE_DOMAIN, sealed.body, sealed.signature):
         raise RemoteProtocolError("signature", "the update is not signed by its author")
     return Verified(header, sealed)
+
+
+def seal_vote(vote: Vote, identity: Identity, suite: CryptoSuite) -> Verified[Vote]:
+    """Sign one's own vote.
+
+    Raises:
+        LocalProtocolError: a field is out of bounds, so that everybody would refuse the vote.
+    """
+    return _seal(vote, identity, suite, VOTE_DOMAIN)
+
+
+def open_vote(sealed: Sealed, vote: Vote, sign_key: bytes, suite: CryptoSuite) -> Verified[Vote]:
+    """Check who has signed a decoded vote.
+
+    Raises:
+        RemoteProtocolError: `signature`.
+    """
+    if not suite.verify(sign_key, VOTE_DOMAIN, sealed.body, sealed.signature):
+        raise RemoteProtocolError("signature", "the vote is not signed by its voter")
+    return Verified(vote, sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +199,7 @@ def seal_update(
     return SealedUpdate(_seal(header, identity, suite, UPDATE_DOMAIN), view, tree)
 
 
-B = TypeVar("B", PeerRecord, UpdateHeader)
+B = TypeVar("B", PeerRecord, UpdateHeader, Vote)
 
 
 def _seal(body: B, identity: Identity, suite: CryptoSuite, domain: bytes) -> Verified[B]:

@@ -39,6 +39,12 @@ TICKETS_KEPT = 3
 TICKETS_PER_MESSAGE_MAX = 6
 """Those of two epochs."""
 
+VOTES_PER_CERTIFICATE_MAX = 40
+"""Votes that travel together; so many fit `MESSAGE_BYTES_MAX`."""
+
+RUMOR_HOPS_MAX = 16
+"""Times that a rumor may be passed on."""
+
 TEXT_LENGTH_MAX = 200
 """Characters of an endpoint, or of the reason of a `Leave`."""
 
@@ -62,6 +68,8 @@ REASONS = {
     "stalled": "a transfer without progress for too long",
     "sealed": "a packet of a relay that does not open: altered, replayed or forged",
     "nonfinite": "NaN or infinity in a tensor",
+    "proof": "a proof of a verifiable random function that does not belong to what it is for",
+    "evidence": "evidence that proves nothing",
     "norm": "a tensor tree whose Euclidean norm is above the limit",
 }
 """Every reason under which something that a peer sent is refused and counted."""

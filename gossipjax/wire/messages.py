@@ -4,6 +4,7 @@ Each message is one MessagePack array `[tag, field, …]`: no keys, so no duplic
 byte sequence per value. `gossipjax.wire.codec` turns them into bytes and back.
 """
 
+from enum import IntEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -17,6 +18,7 @@ Counter = Annotated[int, Meta(ge=0, le=limits.INTEGER_MAX)]
 ChunkIndex = Annotated[int, Meta(ge=0, lt=limits.CHUNKS_MAX)]
 Beacon = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Proof = Annotated[bytes, Meta(min_length=80, max_length=80)]
+Hops = Annotated[int, Meta(ge=0, le=limits.RUMOR_HOPS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.TEXT_LENGTH_MAX)]
 SealedBody = Annotated[bytes, Meta(max_length=4096)]
 
@@ -74,6 +76,56 @@ class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     manifest: Digest
     size: Annotated[int, Meta(ge=1, le=limits.CHUNKS_MAX * limits.CHUNK_BYTES)]
     root: Digest
+
+
+class Verdict(IntEnum):
+    """What a committee member says of an update."""
+
+    SOUND = 0
+    """Nothing wrong was found."""
+
+    FAULT = 1
+    """Wrong in a way that anybody can check again."""
+
+    HARMFUL = 2
+    """It makes the model worse, as the member sees it."""
+
+    WITHHELD = 3
+    """Its author committed to it and does not show it."""
+
+
+class Role(IntEnum):
+    """What a committee is drawn for."""
+
+    AUDIT = 1
+    """A few, who check one update thoroughly."""
+
+    JUDGE = 2
+    """Many, whose votes decide what cannot be checked again."""
+
+
+class Vote(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The verdict of one committee member, with the proof that it is one; signed by it.
+
+    Attributes:
+        run: the run that it belongs to.
+        voter: peer id.
+        epoch: whose beacon value the committee hangs on.
+        beacon: SHA-256 of that value.
+        role: what the committee was drawn for.
+        case: digest of the header of the update.
+        verdict: what the voter found.
+        proof: of the voter's verifiable random function, for its seats.
+    """
+
+    run: Digest
+    voter: Digest
+    epoch: Counter
+    beacon: Digest
+    role: Role
+    case: Digest
+    verdict: Verdict
+    proof: Proof
 
 
 class Ticket(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -218,6 +270,48 @@ class DialBack(Message, frozen=True, tag=19):
     """Open a connection to an address of my record: I want to know whether anybody can."""
 
 
+class Case(Message, frozen=True, tag=21):
+    """An update that has to be audited: whose it is, by the author's own record, and its header.
+
+    `hops` more times it may be passed on; `beacon` is the value of epoch `epoch` that drew it.
+    """
+
+    hops: Hops
+    author: Sealed
+    header: Sealed
+    epoch: Counter
+    beacon: Beacon
+
+
+class Ballot(Message, frozen=True, tag=22):
+    """The vote of a committee member, on its way to all who know the case."""
+
+    hops: Hops
+    vote: Sealed
+
+
+class Evidence(Message, frozen=True, tag=23):
+    """What proves by itself that a peer has lied.
+
+    Two different headers with one number, or one header with another form than the run's payloads.
+    """
+
+    hops: Hops
+    author: Sealed
+    headers: Annotated[tuple[Sealed, ...], Meta(min_length=1, max_length=2)]
+
+
+class Certificate(Message, frozen=True, tag=24):
+    """A verdict that stands: a case, and votes on it that reach the threshold."""
+
+    hops: Hops
+    author: Sealed
+    header: Sealed
+    epoch: Counter
+    beacon: Beacon
+    votes: Annotated[tuple[Sealed, ...], Meta(max_length=limits.VOTES_PER_CERTIFICATE_MAX)]
+
+
 AnyMessage = (
     Hello
     | Ping
@@ -235,6 +329,11 @@ AnyMessage = (
     | Suspect
     | Alive
     | DialBack
+    | Tickets
+    | Case
+    | Ballot
+    | Evidence
+    | Certificate
 )
 
 

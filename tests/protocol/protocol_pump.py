@@ -18,7 +18,9 @@ from gossipjax.crypto.identity import Identity, identity_from_root
 from gossipjax.crypto.suite import ed25519_suite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.credentials import case_of
 from gossipjax.protocol.effects import (
+    Audit,
     Connect,
     Deliver,
     Disconnect,
@@ -30,6 +32,7 @@ from gossipjax.protocol.effects import (
     Send,
 )
 from gossipjax.protocol.events import (
+    Audited,
     DeadlinePassed,
     Event,
     Inspected,
@@ -54,7 +57,7 @@ from gossipjax.wire.envelope import (
     seal_record,
     seal_update,
 )
-from gossipjax.wire.messages import AnyMessage, Chunk, Get, Offer, PeerRecord, Relay
+from gossipjax.wire.messages import AnyMessage, Chunk, Get, Offer, PeerRecord, Relay, Verdict
 from gossipjax.wire.tensors import Manifest, check_values, manifest_of, pack, unpack
 
 SECOND = 1_000_000_000
@@ -139,6 +142,7 @@ def machine_of(
         payload_bytes=manifest.nbytes,
         suite=SUITE,
         seed=arguments.pop("seed", number),
+        identity=arguments.pop("identity", identity_of(number)),
         epoch_s=EPOCH_S,
         **arguments,
     )
@@ -302,6 +306,12 @@ class Member:
                 self.delivered.append(effect)
             case Refuse():
                 self.refused[effect.reason] += 1
+            case Audit():
+                verdict = self.pump.verdicts.get(effect.header.body.author, Verdict.SOUND)
+                case = case_of(effect.header.sealed.body)
+                self.pump.after(
+                    self.pump.inspect_ns, self.feed, Audited(case, effect.draw, verdict)
+                )
             case _:
                 pass
 
@@ -347,6 +357,7 @@ class Pump:
         self.members: list[Member] = []
         self.numbers: dict[PeerId, int] = {}
         self.parts: list[set[int]] | None = None
+        self.verdicts: dict[bytes, Verdict] = {}
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 

@@ -15,8 +15,9 @@ from msgspec import structs
 
 from gossipjax.crypto.identity import identity_from_root
 from gossipjax.crypto.suite import ed25519_suite
-from gossipjax.protocol import config
+from gossipjax.protocol import config, rules
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.rules import Rules
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address, format_join
 from gossipjax.wire.codec import encode
@@ -50,6 +51,15 @@ end in `_ns` are in nanoseconds. `probe_interval_ns < suspect_after_ns < dead_af
 | parameter | default | purpose |
 |---|---|---|
 {parameters}
+
+## Rules of a run
+
+Fields of `gossipjax.protocol.rules.Rules`: how updates are verified by
+[committees](committees.md). All peers of a run must have the same ones.
+
+| rule | default | purpose |
+|---|---|---|
+{rules}
 """
 
 REFUSALS = """\
@@ -108,15 +118,17 @@ def module_docs(module: ModuleType) -> dict[str, str]:
     return dict(attribute_docs(ast.parse(inspect.getsource(module)).body))
 
 
-def config_docs() -> dict[str, str]:
-    """Documented fields of `ProtocolConfig`."""
-    tree = ast.parse(inspect.getsource(config))
+def field_docs(module: ModuleType) -> dict[str, str]:
+    """Documented fields of the one class of a module."""
+    tree = ast.parse(inspect.getsource(module))
     (made,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     return dict(attribute_docs(made.body))
 
 
-def shown(name: str, value: int) -> str:
+def shown(name: str, value: int | str) -> str:
     """A value with its unit."""
+    if isinstance(value, str):
+        return f"`{value}`"
     if name.endswith("_ns"):
         return f"{value / 1e9:g} s"
     power = value.bit_length() - 1
@@ -125,7 +137,7 @@ def shown(name: str, value: int) -> str:
 
 def parameters_page() -> str:
     """Limits that all share, and parameters that each chooses."""
-    docs = config_docs()
+    docs, rule_docs = field_docs(config), field_docs(rules)
     return PARAMETERS.format(
         command=COMMAND,
         limits="\n".join(
@@ -136,6 +148,10 @@ def parameters_page() -> str:
         parameters="\n".join(
             f"| `{field.name}` | {shown(field.name, field.default)} | {docs[field.name]} |"
             for field in structs.fields(ProtocolConfig)
+        ),
+        rules="\n".join(
+            f"| `{field.name}` | {shown(field.name, field.default)} | {rule_docs[field.name]} |"
+            for field in structs.fields(Rules)
         ),
     )
 

@@ -9,16 +9,30 @@ from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Deliver, Effects, Refuse
 from gossipjax.protocol.events import Misbehaved, Published
+from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.tunnels import Tunnels
 from gossipjax.types import RunId
 from gossipjax.wire import limits
 from gossipjax.wire.envelope import SealedUpdate, open_record
-from gossipjax.wire.messages import Chunk, Get, Hello, Offer, Peers, Ping, Relay, Sealed
+from gossipjax.wire.messages import (
+    Chunk,
+    Evidence,
+    Get,
+    Hello,
+    Offer,
+    Peers,
+    Ping,
+    Relay,
+    Sealed,
+    Ticket,
+    Tickets,
+)
 from gossipjax.wire.tensors import check_values, manifest_of, unpack
 
 UPDATE = update_of(1, 5)
 ROOT = UPDATE.header.body.root
 RUN = record_of(1).body.run
+RULES = Rules()
 OTHER_FORM = manifest_of({"y": ((4,), "float32")})
 
 
@@ -93,6 +107,11 @@ def forged_packet(solo: Solo) -> Effects:
     return [outcome for outcome in outcomes if isinstance(outcome, Refuse)]
 
 
+def false_ticket(solo: Solo) -> Effects:
+    ticket = Ticket(EPOCH_S // RULES.epoch_s, id_of(1), bytes(64), bytes(80))
+    return solo.hear(1, Tickets((ticket,)))
+
+
 WAYS: dict[str, Callable[[Solo], Effects]] = {
     "malformed": lambda solo: solo.hear(1, Hello(1, False, record_of(1).sealed)),
     "protocol": lambda solo: offered(solo, update_of(1, 5, run=bytes(32))),
@@ -111,12 +130,16 @@ WAYS: dict[str, Callable[[Solo], Effects]] = {
     "sealed": forged_packet,
     "nonfinite": lambda solo: taken(solo, update_of(1, 5, value=float("nan"))),
     "norm": lambda solo: taken(solo, update_of(1, 5, value=1e6)),
+    "proof": false_ticket,
+    "evidence": lambda solo: solo.hear(
+        1, Evidence(1, record_of(1).sealed, (UPDATE.header.sealed,))
+    ),
 }
 
 
 @pytest.mark.parametrize("reason", limits.REASONS)
 def test_every_reason_has_a_way_to_happen(reason: str):
-    solo = Solo()
+    solo = Solo(rules=RULES)
     solo.meet(1)
     effects = WAYS[reason](solo)
     assert refusals(effects) == [reason]

@@ -14,10 +14,19 @@ from nacl.signing import SigningKey
 from specification_pages import COMMAND, FOLDER, PAGES, vectors
 
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.rules import Rules
 from gossipjax.wire import limits
-from gossipjax.wire.messages import AnyMessage, PeerRecord, UpdateHeader
+from gossipjax.wire.messages import AnyMessage, PeerRecord, UpdateHeader, Vote
 
-BY_HAND = ("index.md", "identity.md", "updates.md", "messages.md", "audits.md", "relays.md")
+BY_HAND = (
+    "index.md",
+    "identity.md",
+    "updates.md",
+    "messages.md",
+    "audits.md",
+    "relays.md",
+    "committees.md",
+)
 WRITTEN = {name: (FOLDER / name).read_text(encoding="utf-8") for name in (*BY_HAND, *PAGES)}
 MESSAGES = typing.get_args(AnyMessage)
 
@@ -39,7 +48,8 @@ def test_every_message_has_a_row_with_its_fields_and_a_section(kind: Any):
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("identity.md", PeerRecord), ("updates.md", UpdateHeader)]
+    ("page", "kind"),
+    [("identity.md", PeerRecord), ("updates.md", UpdateHeader), ("committees.md", Vote)],
 )
 def test_signed_bodies_are_described_field_by_field(page: str, kind: Any):
     assert tuple(re.findall(r"^\| `([a-z_]+)` \|", WRITTEN[page], re.M)) == kind.__struct_fields__
@@ -56,7 +66,7 @@ def test_every_name_of_a_limit_or_parameter_exists(page: str):
 
 def test_every_parameter_and_reason_is_explained_in_the_written_pages():
     written = "".join(text for name, text in WRITTEN.items() if name != "parameters.md")
-    for name in ProtocolConfig.__struct_fields__:
+    for name in (*ProtocolConfig.__struct_fields__, *Rules.__struct_fields__):
         assert f"`{name}`" in written or f"· {name}`" in written, name
     prose = "".join(WRITTEN[name] for name in BY_HAND)
     assert [reason for reason in limits.REASONS if f"`{reason}`" not in prose] == []

@@ -6,12 +6,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import DIGEST, MESSAGES, headers, messages, records
+from wire_samples import DIGEST, MESSAGES, headers, messages, records, votes
 
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.wire import limits
 from gossipjax.wire.codec import decode, decode_body, decode_frames, encode
-from gossipjax.wire.messages import AnyMessage, Chunk, PeerRecord, Ping, Relay, UpdateHeader
+from gossipjax.wire.messages import (
+    AnyMessage,
+    Chunk,
+    PeerRecord,
+    Ping,
+    Relay,
+    Role,
+    UpdateHeader,
+    Verdict,
+    Vote,
+)
 
 pack = msgspec.msgpack.encode
 TAG = {kind: kind.__struct_config__.tag for kind in typing.get_args(AnyMessage)}
@@ -28,7 +38,7 @@ plain_values = st.recursive(
     max_leaves=12,
 )
 nearly_messages = st.builds(
-    lambda tag, rest: [tag, *rest], st.integers(0, 12), st.lists(plain_values)
+    lambda tag, rest: [tag, *rest], st.integers(0, 26), st.lists(plain_values)
 )
 
 
@@ -75,7 +85,8 @@ def test_a_cut_or_lengthened_message_is_refused(message: AnyMessage, tail: bytes
 
 
 @given(
-    st.sampled_from([PeerRecord, UpdateHeader]), st.binary(max_size=400) | plain_values.map(pack)
+    st.sampled_from([PeerRecord, UpdateHeader, Vote]),
+    st.binary(max_size=400) | plain_values.map(pack),
 )
 def test_any_bytes_are_a_body_or_refused(kind: Any, data: bytes):
     with contextlib.suppress(RemoteProtocolError):
@@ -109,6 +120,11 @@ def test_every_record_comes_back(record: PeerRecord):
 @given(headers)
 def test_every_header_comes_back(header: UpdateHeader):
     assert decode_body(UpdateHeader, encode(header)) == header
+
+
+@given(votes)
+def test_every_vote_comes_back(vote: Vote):
+    assert decode_body(Vote, encode(vote)) == vote
 
 
 def test_every_kind_of_message_has_a_sample_and_a_tag_of_its_own():
@@ -149,7 +165,7 @@ def test_a_missing_or_additional_field_is_refused(message: AnyMessage):
     assert decodes_or_is_refused(pack(fields[:-1])) is None
 
 
-@pytest.mark.parametrize("tag", [0, 12, -1, 2**63, "2", 2.0, True, None])
+@pytest.mark.parametrize("tag", [0, 19, 25, -1, 2**63, "2", 2.0, True, None])
 def test_an_unknown_tag_is_refused(tag: object):
     assert decodes_or_is_refused(pack([tag, 1, 2])) is None
 
@@ -186,6 +202,21 @@ def raw_sealed(body: bytes = b"", signature: bytes = bytes(64)) -> list[bytes]:
     return [body, signature]
 
 
+TICKET = [0, DIGEST, bytes(64), bytes(80)]
+
+
+def case_of(tag: int, hops: int = 1, epoch: int = 0, beacon: bytes = bytes(64)) -> list[Any]:
+    return [tag, hops, raw_sealed(), raw_sealed(), epoch, beacon]
+
+
+def certificate_of(votes: int, **changes: Any) -> list[Any]:
+    return [*case_of(24, **changes), [raw_sealed()] * votes]
+
+
+def evidence_of(headers: int, hops: int = 1) -> list[Any]:
+    return [23, hops, raw_sealed(), [raw_sealed()] * headers]
+
+
 LIMITS: dict[str, tuple[Any, Any]] = {
     "Ping.nonce": ([2, limits.INTEGER_MAX, 0, 0], [2, limits.INTEGER_MAX + 1, 0, 0]),
     "Ping.version": ([2, 0, limits.INTEGER_MAX, 0], [2, 0, limits.INTEGER_MAX + 1, 0]),
@@ -210,6 +241,21 @@ LIMITS: dict[str, tuple[Any, Any]] = {
     "Suspect.incarnation": ([17, DIGEST, limits.INTEGER_MAX], [17, DIGEST, limits.INTEGER_MAX + 1]),
     "Alive.peer": ([18, DIGEST, 0], [18, bytes(33), 0]),
     "Alive.incarnation": ([18, DIGEST, limits.INTEGER_MAX], [18, DIGEST, limits.INTEGER_MAX + 1]),
+    "Tickets.tickets": ([20, [TICKET] * 6], [20, [TICKET] * 7]),
+    "Ticket.epoch": ([20, [TICKET]], [20, [[-1, *TICKET[1:]]]]),
+    "Ticket.peer": ([20, [TICKET]], [20, [[0, bytes(31), *TICKET[2:]]]]),
+    "Ticket.parent": ([20, [TICKET]], [20, [[0, DIGEST, bytes(63), bytes(80)]]]),
+    "Ticket.proof": ([20, [TICKET]], [20, [[0, DIGEST, bytes(64), bytes(79)]]]),
+    "Case.hops": (case_of(21, hops=16), case_of(21, hops=17)),
+    "Case.epoch": (case_of(21, epoch=limits.INTEGER_MAX), case_of(21, epoch=-1)),
+    "Case.beacon": (case_of(21), case_of(21, beacon=bytes(65))),
+    "Ballot.hops": ([22, 16, raw_sealed()], [22, 17, raw_sealed()]),
+    "Evidence.hops": (evidence_of(1, hops=16), evidence_of(1, hops=-1)),
+    "Evidence.headers high": (evidence_of(2), evidence_of(3)),
+    "Evidence.headers low": (evidence_of(1), evidence_of(0)),
+    "Certificate.hops": (certificate_of(0, hops=16), certificate_of(0, hops=17)),
+    "Certificate.beacon": (certificate_of(0), certificate_of(0, beacon=bytes(63))),
+    "Certificate.votes": (certificate_of(40), certificate_of(41)),
     "Leave.reason": ([11, "é" * 200], [11, "e" * 201]),
 }
 
@@ -223,6 +269,8 @@ def test_the_largest_value_passes_and_the_next_is_refused(name: str):
 
 RECORD = [DIGEST, DIGEST, DIGEST, DIGEST, [], 0, 0]
 HEADER = [DIGEST, DIGEST, 0, 0, 0, DIGEST, 1, DIGEST]
+
+VOTE = [DIGEST, DIGEST, 0, DIGEST, 1, DIGEST, 0, bytes(80)]
 BODY_LIMITS: dict[str, tuple[Any, int, Any, Any]] = {
     "run": (PeerRecord, 0, bytes(32), bytes(31)),
     "sign_key": (PeerRecord, 1, bytes(32), bytes(33)),
@@ -240,13 +288,24 @@ BODY_LIMITS: dict[str, tuple[Any, int, Any, Any]] = {
     "size high": (UpdateHeader, 6, 1 << 36, (1 << 36) + 1),
     "size low": (UpdateHeader, 6, 1, 0),
     "root": (UpdateHeader, 7, bytes(32), b""),
+    "vote run": (Vote, 0, bytes(32), bytes(31)),
+    "voter": (Vote, 1, bytes(32), bytes(33)),
+    "epoch": (Vote, 2, limits.INTEGER_MAX, limits.INTEGER_MAX + 1),
+    "beacon": (Vote, 3, bytes(32), bytes(64)),
+    "role high": (Vote, 4, max(Role), max(Role) + 1),
+    "role low": (Vote, 4, min(Role), min(Role) - 1),
+    "case": (Vote, 5, bytes(32), bytes(31)),
+    "verdict high": (Vote, 6, max(Verdict), max(Verdict) + 1),
+    "verdict low": (Vote, 6, 0, -1),
+    "proof": (Vote, 7, bytes(80), bytes(81)),
 }
+BODIES = {PeerRecord: RECORD, UpdateHeader: HEADER, Vote: VOTE}
 
 
 @pytest.mark.parametrize("name", BODY_LIMITS)
 def test_the_largest_body_value_passes_and_the_next_is_refused(name: str):
     kind, place, allowed, refused = BODY_LIMITS[name]
-    fields = list(RECORD if kind is PeerRecord else HEADER)
+    fields = list(BODIES[kind])
     fields[place] = allowed
     decode_body(kind, pack(fields))
     fields[place] = refused
@@ -268,6 +327,21 @@ def test_the_largest_honest_peers_message_fits():
     )
     sealed = raw_sealed(encode(record))
     raw = pack([5, [sealed] * limits.RECORDS_PER_MESSAGE_MAX])
+    assert len(raw) <= limits.MESSAGE_BYTES_MAX
+    decode(raw)
+
+
+def test_the_largest_certificate_fits():
+    big = limits.INTEGER_MAX
+    endpoint = f"tcp://{'h' * 120}:65535"
+    record = PeerRecord(
+        DIGEST, DIGEST, DIGEST, DIGEST, (endpoint,) * limits.ADDRESSES_MAX, big, big
+    )
+    header = UpdateHeader(DIGEST, DIGEST, big, big, big, DIGEST, 1 << 36, DIGEST)
+    vote = Vote(DIGEST, DIGEST, big, DIGEST, Role.JUDGE, DIGEST, Verdict.WITHHELD, bytes(80))
+    sealed = [raw_sealed(encode(body)) for body in (record, header, vote)]
+    votes = [sealed[2]] * limits.VOTES_PER_CERTIFICATE_MAX
+    raw = pack([24, 16, sealed[0], sealed[1], big, bytes(64), votes])
     assert len(raw) <= limits.MESSAGE_BYTES_MAX
     decode(raw)
 

@@ -16,16 +16,19 @@ from gossipjax.wire.envelope import (
     SealedUpdate,
     chunk_count,
     chunk_size,
+    open_claim,
     open_header,
     open_record,
+    open_vote,
     peer_id,
     record_author,
     run_id,
     seal_record,
     seal_update,
+    seal_vote,
 )
 from gossipjax.wire.merkle import leaf_hash, proves
-from gossipjax.wire.messages import Sealed, UpdateHeader
+from gossipjax.wire.messages import Role, Sealed, UpdateHeader, Verdict, Vote
 
 SIZE = 2 * limits.CHUNK_BYTES + 5
 PAYLOAD = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
@@ -42,6 +45,10 @@ def update_of(number: int = 1, **changes: Any) -> SealedUpdate:
         "suite": SUITE,
     }
     return seal_update(PAYLOAD, **{**fields, **changes})
+
+
+def as_fields(vote: Vote) -> dict[str, Any]:
+    return {name: getattr(vote, name) for name in vote.__struct_fields__}
 
 
 UPDATE = update_of()
@@ -152,6 +159,34 @@ def test_a_header_is_refused(reason: str, sealed: Sealed):
     with pytest.raises(RemoteProtocolError) as caught:
         open_as_sent_by(1, sealed)
     assert caught.value.reason == reason
+
+
+def test_a_claim_opens_whatever_form_it_has():
+    other = update_of(manifest_digest=bytes(32)).header
+    assert open_claim(other.sealed, RECORD.body, SUITE) == other
+    with pytest.raises(RemoteProtocolError, match="shape"):
+        open_header(other.sealed, RECORD.body, MANIFEST_DIGEST, SIZE, SUITE)
+    forged = Sealed(other.sealed.body, bytes(64))
+    for sealed, author, reason in (
+        (forged, RECORD, "signature"),
+        (other.sealed, record_of(2), "author"),
+        (update_of(run=bytes(32)).header.sealed, RECORD, "protocol"),
+        (Sealed(b"", bytes(64)), RECORD, "malformed"),
+    ):
+        with pytest.raises(RemoteProtocolError, match=reason):
+            open_claim(sealed, author.body, SUITE)
+
+
+def test_a_vote_opens_under_its_voters_key_only():
+    digest = bytes(32)
+    vote = Vote(RUN, digest, 5, digest, Role.AUDIT, digest, Verdict.SOUND, bytes(80))
+    sealed = seal_vote(vote, identity_of(1), SUITE).sealed
+    key = identity_of(1).public.sign
+    assert open_vote(sealed, vote, key, SUITE).body == vote
+    with pytest.raises(RemoteProtocolError, match="signature"):
+        open_vote(sealed, vote, identity_of(2).public.sign, SUITE)
+    with pytest.raises(LocalProtocolError, match="refuse"):
+        seal_vote(Vote(**{**as_fields(vote), "epoch": -1}), identity_of(1), SUITE)
 
 
 @pytest.mark.parametrize("size", [SIZE - 1, SIZE + 1])

@@ -12,8 +12,12 @@ from gossipjax.wire.envelope import Verified, run_id, seal_record
 from gossipjax.wire.messages import (
     Alive,
     AnyMessage,
+    Ballot,
+    Case,
+    Certificate,
     Chunk,
     DialBack,
+    Evidence,
     Get,
     GetOffer,
     GetPeers,
@@ -26,10 +30,15 @@ from gossipjax.wire.messages import (
     Ping,
     Pong,
     Relay,
+    Role,
     Sealed,
     Suspect,
+    Ticket,
+    Tickets,
     Undelivered,
     UpdateHeader,
+    Verdict,
+    Vote,
 )
 
 SUITE = ed25519_suite()
@@ -39,6 +48,8 @@ NOW_S = 1_700_000_000
 
 SEALED = Sealed(b"body", bytes(64))
 DIGEST = bytes(32)
+BEACON, PROOF = bytes(64), bytes(80)
+TICKET = Ticket(5, DIGEST, BEACON, PROOF)
 MESSAGES: dict[type[Any], AnyMessage] = {
     type(message): message
     for message in (
@@ -58,6 +69,11 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Suspect(DIGEST, 5),
         Alive(DIGEST, 6),
         DialBack(),
+        Tickets((TICKET, TICKET)),
+        Case(6, SEALED, SEALED, 5, BEACON),
+        Ballot(6, SEALED),
+        Evidence(6, SEALED, (SEALED, SEALED)),
+        Certificate(6, SEALED, SEALED, 5, BEACON, (SEALED,)),
     )
 }
 
@@ -68,6 +84,24 @@ texts = st.text(max_size=limits.TEXT_LENGTH_MAX)
 sealed = st.builds(Sealed, st.binary(max_size=500), st.binary(min_size=64, max_size=64))
 hosts = st.from_regex(r"[A-Za-z0-9.-]{1,120}", fullmatch=True)
 endpoints = st.builds("tcp://{}:{}".format, hosts, st.integers(1, 65535))
+
+beacons = st.binary(min_size=64, max_size=64)
+proofs = st.binary(min_size=80, max_size=80)
+hops = st.integers(0, limits.RUMOR_HOPS_MAX)
+tickets = st.lists(
+    st.builds(Ticket, counters, digests, beacons, proofs), max_size=limits.TICKETS_PER_MESSAGE_MAX
+)
+votes = st.builds(
+    Vote,
+    run=digests,
+    voter=digests,
+    epoch=counters,
+    beacon=digests,
+    role=st.sampled_from(Role),
+    case=digests,
+    verdict=st.sampled_from(Verdict),
+    proof=proofs,
+)
 
 messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Hello, counters, st.booleans(), sealed),
@@ -88,6 +122,19 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Suspect, digests, counters),
     st.builds(Alive, digests, counters),
     st.just(DialBack()),
+    st.builds(Tickets, tickets.map(tuple)),
+    st.builds(Case, hops, sealed, sealed, counters, beacons),
+    st.builds(Ballot, hops, sealed),
+    st.builds(Evidence, hops, sealed, st.lists(sealed, min_size=1, max_size=2).map(tuple)),
+    st.builds(
+        Certificate,
+        hops,
+        sealed,
+        sealed,
+        counters,
+        beacons,
+        st.lists(sealed, max_size=4).map(tuple),
+    ),
 )
 records = st.builds(
     PeerRecord,

@@ -1,0 +1,390 @@
+"""Cases and votes: what a committee member has to do, and what follows from what others found.
+
+An update that was drawn for an audit is a *case*. Its auditors check it and vote. What they can
+show again (`FAULT`) every peer checks for itself before it believes it; what only votes can settle
+goes before the judges, whose seats are counted with the receiver's own weights.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+from gossipjax.crypto.ecvrf import InvalidProof
+from gossipjax.crypto.identity import Identity
+from gossipjax.crypto.suite import CryptoSuite
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.credentials import case_of, committee_of, role_input, seats_of
+from gossipjax.protocol.effects import Audit, Ban, Pardon
+from gossipjax.protocol.ledger import Ledger
+from gossipjax.protocol.rules import Rules
+from gossipjax.types import PeerId, RunId
+from gossipjax.wire import limits
+from gossipjax.wire.codec import decode_body
+from gossipjax.wire.envelope import Verified, open_vote, seal_vote
+from gossipjax.wire.messages import (
+    Ballot,
+    Certificate,
+    PeerRecord,
+    Role,
+    Sealed,
+    UpdateHeader,
+    Verdict,
+    Vote,
+)
+
+_CASES_MAX = 1024
+_CASES_PER_AUTHOR_MAX = 8  # in an epoch: an attacker's own cases cannot push out those of others
+_OPEN_TASKS_MAX = 1024
+_SUBJECTIVE = (Verdict.HARMFUL, Verdict.WITHHELD)
+
+
+class Spread(NamedTuple):
+    """Tell some neighbors."""
+
+    message: Ballot | Certificate
+
+
+Consequence = Audit | Ban | Pardon | Spread
+
+
+class _Count(NamedTuple):
+    """A vote that counts."""
+
+    verdict: Verdict
+    seats: int
+    sealed: Sealed
+
+
+class _Case:
+    """One update before one or more committees: one per value that some peer has for the epoch."""
+
+    __slots__ = (
+        "author",
+        "beacons",
+        "epoch",
+        "header",
+        "is_committed",
+        "is_credited",
+        "judged",
+        "settled",
+        "votes",
+    )
+
+    def __init__(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        epoch: int,
+        is_committed: bool,
+    ):
+        self.is_committed = is_committed
+        self.judged: dict[bytes, None] = {}
+        self.author = author
+        self.header = header
+        self.epoch = epoch
+        self.beacons: dict[bytes, bytes] = {}
+        self.votes: dict[tuple[Role, bytes], dict[PeerId, _Count]] = {}
+        self.is_credited = False
+        self.settled: Verdict | None = None
+
+    @property
+    def accused(self) -> PeerId:
+        return PeerId(self.header.body.author)
+
+    def counted(self, role: Role, beacon: bytes) -> dict[PeerId, _Count]:
+        return self.votes.setdefault((role, beacon), {})
+
+
+class _Duty(NamedTuple):
+    """A seat of one's own."""
+
+    role: Role
+    beacon: bytes
+    proof: bytes
+
+
+class _Conviction(NamedTuple):
+    """What a ban was based on: enough to check it again."""
+
+    case: bytes
+    author: Verified[PeerRecord]
+    header: Verified[UpdateHeader]
+    draw: bytes
+    is_accuser: bool
+
+
+class CommitteeMachine:
+    """Takes seats of one's own, counts the votes of others, convicts.
+
+    Accepts: cases, votes, results of audits, appeals.
+    Emits: `Audit`, `Ban`, `Pardon`, and votes to spread.
+    Keeps true: a peer is banned for a fault, or for a false claim of one, only after this very peer
+    has audited; for anything else only by votes with `threshold` seats or more under one beacon
+    value; nobody votes twice under one value; a voter counts as far as this peer's own weights go.
+    """
+
+    def __init__(
+        self,
+        run: RunId,
+        own: PeerId,
+        identity: Identity,
+        suite: CryptoSuite,
+        ledger: Ledger,
+        rules: Rules,
+    ):
+        self._run = run
+        self._own = own
+        self._identity = identity
+        self._suite = suite
+        self._ledger = ledger
+        self._rules = rules
+        self._cases = BoundedDict[bytes, _Case](_CASES_MAX)
+        self._per_author = BoundedDict[tuple[PeerId, int], int](_CASES_MAX)
+        self._duties = BoundedDict[tuple[bytes, bytes], _Duty](_OPEN_TASKS_MAX)
+        self._rechecks = BoundedDict[tuple[bytes, bytes], PeerId](_OPEN_TASKS_MAX)
+        self._appeals = BoundedDict[tuple[bytes, bytes], PeerId](_OPEN_TASKS_MAX)
+        self._convictions = BoundedDict[PeerId, _Conviction](_CASES_MAX)
+
+    def knows(self, case: bytes, beacon: bytes) -> bool:
+        """Whether a case was opened under this value."""
+        known = self._cases.get(case)
+        return known is not None and _digest(beacon) in known.beacons
+
+    def open(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        epoch: int,
+        beacon: bytes,
+        *,
+        is_committed: bool,
+    ) -> list[Consequence]:
+        """An update is before a committee; take the own seats on it.
+
+        Args:
+            author: the author's record.
+            header: of the update.
+            epoch: of the beacon value.
+            beacon: a value that this peer accepts and that has drawn the update.
+            is_committed: this peer knew the update before that value existed.
+        """
+        identifier, author_id = case_of(header.sealed.body), PeerId(header.body.author)
+        case = self._cases.get(identifier)
+        if case is None:
+            opened = self._per_author.get((author_id, epoch), 0)
+            if opened >= _CASES_PER_AUTHOR_MAX:
+                return []
+            self._per_author[author_id, epoch] = opened + 1
+            case = self._cases[identifier] = _Case(author, header, epoch, is_committed)
+        digest = _digest(beacon)
+        if case.epoch != epoch or digest in case.beacons:
+            return []
+        case.beacons[digest] = beacon
+        return self._take_seats(identifier, case, Role.AUDIT, digest)
+
+    def on_vote(self, sealed: Sealed) -> list[Consequence]:
+        """Count a vote, if it counts.
+
+        Raises:
+            RemoteProtocolError: `malformed`, `protocol`, `signature` or `proof`.
+        """
+        vote = decode_body(Vote, sealed.body)
+        if vote.run != self._run:
+            raise RemoteProtocolError("protocol", "a vote of another run")
+        case, voter = self._cases.get(vote.case), PeerId(vote.voter)
+        standing = self._ledger.standing(voter)
+        if case is None or standing is None or voter in (self._own, case.accused):
+            return []
+        if vote.epoch != case.epoch or vote.beacon not in case.beacons:
+            return []
+        if voter in case.counted(vote.role, vote.beacon):
+            return []
+        verified = open_vote(sealed, vote, standing.sign_key, self._suite)
+        alpha = self._alpha(vote.case, case, vote.role, vote.beacon)
+        try:
+            beta = self._suite.verify_proof(standing.vrf_key, alpha, vote.proof)
+        except InvalidProof as error:
+            raise RemoteProtocolError("proof", str(error)) from None
+        return self._count(case, verified, beta)
+
+    def on_audited(self, case_id: bytes, draw: bytes, verdict: Verdict | None) -> list[Consequence]:
+        """The result of an audit: of one's own, of somebody's finding, or of an appeal."""
+        key = (case_id, draw)
+        if key in self._appeals:
+            return self._settle_appeal(self._appeals.pop(key), verdict)
+        case = self._cases.get(case_id)
+        accuser, duty = self._rechecks.pop(key, None), self._duties.pop(key, None)
+        if case is None or verdict is None:
+            return []
+        if accuser is not None:
+            return self._settle_accusation(case_id, case, accuser, draw, verdict)
+        if duty is None:
+            return []
+        vote = Vote(
+            run=self._run,
+            voter=self._own,
+            epoch=case.epoch,
+            beacon=duty.beacon,
+            role=duty.role,
+            case=case_id,
+            verdict=verdict,
+            proof=duty.proof,
+        )
+        sealed = seal_vote(vote, self._identity, self._suite)
+        found = self._count(case, sealed, draw)
+        if verdict is Verdict.FAULT:
+            found += self._convict(case_id, case, case.accused, "fault", draw, is_accuser=False)
+        return found
+
+    def appeal(self, peer: PeerId) -> list[Consequence]:
+        """Check again what a ban was based on; nothing when that proves itself, or is forgotten."""
+        conviction = self._convictions.get(peer)
+        if conviction is None:
+            return []
+        self._appeals[conviction.case, conviction.draw] = peer
+        return [Audit(conviction.author, conviction.header, Role.AUDIT, conviction.draw)]
+
+    def _alpha(self, case_id: bytes, case: _Case, role: Role, beacon: bytes) -> bytes:
+        return role_input(self._run, role, case.epoch, case.beacons[beacon], case_id)
+
+    def _take_seats(
+        self, case_id: bytes, case: _Case, role: Role, beacon: bytes
+    ) -> list[Consequence]:
+        """Find out whether this peer has seats; if so, it has to audit."""
+        electorate = self._ledger.electorate(case.epoch)
+        if case.accused == self._own or not electorate.of(self._own):
+            return []
+        alpha = self._alpha(case_id, case, role, beacon)
+        proof, beta = self._suite.prove(self._identity.vrf_seed, alpha)
+        if not seats_of(self._rules, role, self._own, beta, electorate):
+            return []
+        self._duties[case_id, beta] = _Duty(role, beacon, proof)
+        return [Audit(case.author, case.header, role, beta)]
+
+    def _count(self, case: _Case, verified: Verified[Vote], beta: bytes) -> list[Consequence]:
+        vote, voter = verified.body, PeerId(verified.body.voter)
+        electorate = self._ledger.electorate(case.epoch)
+        seats = seats_of(self._rules, vote.role, voter, beta, electorate)
+        if not seats:
+            return []
+        counted = case.counted(vote.role, vote.beacon)
+        counted[voter] = _Count(vote.verdict, seats, verified.sealed)
+        found: list[Consequence] = [
+            Spread(Ballot(self._rules.rumor_hops, verified.sealed)),
+        ]
+        total = sum(count.seats for count in counted.values() if count.verdict is vote.verdict)
+        if vote.role is Role.JUDGE:
+            threshold = committee_of(self._rules, Role.JUDGE, electorate).threshold
+            return found + (self._judge(case, vote, beta) if total >= threshold else [])
+        if vote.verdict is Verdict.FAULT and voter != self._own:
+            return found + self._recheck(case, voter, vote.case, beta)
+        if vote.verdict in _SUBJECTIVE and vote.beacon not in case.judged:
+            case.judged[vote.beacon] = None
+            return found + self._take_seats(vote.case, case, Role.JUDGE, vote.beacon)
+        if vote.verdict is Verdict.SOUND and total >= self._rules.audit_votes:
+            self._credit(case)
+        return found
+
+    def _credit(self, case: _Case) -> None:
+        if not case.is_credited and case.settled is None:
+            case.is_credited = True
+            self._ledger.credit(case.accused, case.header.body.samples, case.epoch + 1)
+
+    def _recheck(
+        self, case: _Case, accuser: PeerId, case_id: bytes, draw: bytes
+    ) -> list[Consequence]:
+        if case.settled is Verdict.FAULT:
+            return []
+        self._rechecks[case_id, draw] = accuser
+        return [Audit(case.author, case.header, Role.AUDIT, draw)]
+
+    def _settle_accusation(
+        self, case_id: bytes, case: _Case, accuser: PeerId, draw: bytes, verdict: Verdict
+    ) -> list[Consequence]:
+        """A fault that this peer was told of is there, or it is not."""
+        if verdict is Verdict.FAULT:
+            return self._convict(case_id, case, case.accused, "fault", draw, is_accuser=False)
+        if verdict is Verdict.SOUND:
+            return self._convict(case_id, case, accuser, "false accusation", draw, is_accuser=True)
+        return []
+
+    def _judge(self, case: _Case, vote: Vote, draw: bytes) -> list[Consequence]:
+        """The judges have decided."""
+        if case.settled is not None:
+            return []
+        case.settled = vote.verdict
+        if vote.verdict is Verdict.SOUND:
+            return self._punish_accusers(case, vote, draw)
+        if vote.verdict not in _SUBJECTIVE:  # a fault is proven, not voted
+            return []
+        reason = vote.verdict.name.lower()
+        convicted = self._convict(vote.case, case, case.accused, reason, draw, is_accuser=False)
+        return convicted + self._show(case, Role.JUDGE, vote.verdict)
+
+    def _punish_accusers(self, case: _Case, vote: Vote, draw: bytes) -> list[Consequence]:
+        """Who called a sound update harmful loses as if it had cheated.
+
+        Who missed one does not: its network may have failed it. Nor does anybody when the author
+        may have made the update so that judges of its own were drawn.
+        """
+        if not case.is_committed:
+            return []
+        found: list[Consequence] = []
+        for voter, count in case.counted(Role.AUDIT, vote.beacon).items():
+            if count.verdict is Verdict.HARMFUL:
+                found += self._convict(
+                    vote.case, case, voter, "false accusation", draw, is_accuser=True
+                )
+        return found
+
+    def _convict(
+        self,
+        case_id: bytes,
+        case: _Case,
+        peer: PeerId,
+        reason: str,
+        draw: bytes,
+        *,
+        is_accuser: bool,
+    ) -> list[Consequence]:
+        if not is_accuser:
+            case.settled = case.settled or Verdict.FAULT
+        if peer == self._own or self._ledger.is_banned(peer, case.epoch + 1):
+            return []
+        self._ledger.ban(peer, case.epoch + 1)
+        self._convictions[peer] = _Conviction(case_id, case.author, case.header, draw, is_accuser)
+        ban = Ban(peer, reason, _digest(case_id + draw), case.header.body.sequence)
+        return [ban, *self._show(case, Role.AUDIT, Verdict.FAULT)]
+
+    def _show(self, case: _Case, role: Role, verdict: Verdict) -> list[Consequence]:
+        """What convicts, all in one message: some have missed a part of it."""
+        for beacon, value in case.beacons.items():
+            counted = case.counted(role, beacon).values()
+            votes = [count.sealed for count in counted if count.verdict is verdict]
+            if votes:
+                return [
+                    Spread(
+                        Certificate(
+                            hops=self._rules.rumor_hops,
+                            author=case.author.sealed,
+                            header=case.header.sealed,
+                            epoch=case.epoch,
+                            beacon=value,
+                            votes=tuple(votes[: limits.VOTES_PER_CERTIFICATE_MAX]),
+                        )
+                    )
+                ]
+        return []
+
+    def _settle_appeal(self, peer: PeerId, verdict: Verdict | None) -> list[Consequence]:
+        conviction = self._convictions[peer]
+        found_wrong = Verdict.FAULT if conviction.is_accuser else Verdict.SOUND
+        if verdict is not found_wrong:
+            return []
+        self._ledger.pardon(peer)
+        del self._convictions[peer]
+        return [Pardon(peer)]
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,338 @@
+"""Verification of updates: epochs, cases, rumors, evidence. Routes between beacon and committee."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gossipjax.crypto.ecvrf import InvalidProof
+from gossipjax.crypto.identity import Identity
+from gossipjax.crypto.suite import CryptoSuite
+from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.beacon import BeaconMachine
+from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.committee import CommitteeMachine, Consequence, Spread
+from gossipjax.protocol.credentials import case_of, is_sampled
+from gossipjax.protocol.effects import Ban, Effects, Send
+from gossipjax.protocol.events import Audited
+from gossipjax.protocol.ledger import Ledger
+from gossipjax.protocol.rng import SplitMix64
+from gossipjax.protocol.rules import Rules
+from gossipjax.types import Nanoseconds, PeerId, RunId
+from gossipjax.wire.envelope import Verified, open_claim, open_header, open_record, record_author
+from gossipjax.wire.messages import (
+    Ballot,
+    Case,
+    Certificate,
+    Evidence,
+    PeerRecord,
+    Sealed,
+    Tickets,
+    UpdateHeader,
+)
+
+_SECOND = 1_000_000_000
+_EXCHANGES_PER_EPOCH = 20
+_TICKET_FANOUT = 2
+_COMMIT_EPOCHS = 2  # committed in e - 2, drawn by E(e - 1), audited in e
+_HELD_MAX = 1024
+
+Rumor = Case | Ballot | Evidence | Certificate
+
+
+class Committed(NamedTuple):
+    """An update that this peer has taken, and when."""
+
+    author: Verified[PeerRecord]
+    header: Verified[UpdateHeader]
+    epoch: int
+
+
+class Opener(NamedTuple):
+    """What records and headers are checked against."""
+
+    run: RunId
+    manifest_digest: bytes
+    payload_bytes: int
+    suite: CryptoSuite
+
+
+class VerificationMachine:
+    """Draws audits of updates that this peer has taken, passes on what others find.
+
+    Accepts: verified headers, `Tickets`, `Case`, `Ballot`, `Evidence`, `Certificate`, results of
+    audits, deadlines.
+    Emits: `Send`, `Audit`, `Ban`, `Pardon`.
+    Keeps true: what is passed on was checked first, once, and `rumor_hops` times at most; an author
+    cannot know, when it commits to an update, whether and by whom it will be audited.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        opener: Opener,
+        own: Verified[PeerRecord],
+        identity: Identity,
+        rng: SplitMix64,
+        now_s: int,
+    ):
+        self._rules = rules
+        self._opener = opener
+        self._rng = rng
+        self.ledger = Ledger(
+            now_s // rules.epoch_s,
+            half_life=rules.half_life_epochs,
+            founder_work=rules.founder_samples,
+            ban_epochs=rules.ban_epochs,
+        )
+        own_id, suite = record_author(own.body), opener.suite
+        self._own_id = own_id
+        self.beacon = BeaconMachine(
+            opener.run,
+            own_id,
+            identity.vrf_seed,
+            suite,
+            self.ledger,
+            epoch_s=rules.epoch_s,
+            now_s=now_s,
+        )
+        self._committee = CommitteeMachine(opener.run, own_id, identity, suite, self.ledger, rules)
+        self._held = BoundedDict[bytes, Committed](_HELD_MAX)
+        self._signed = BoundedDict[tuple[PeerId, int], Verified[UpdateHeader]](_HELD_MAX)
+        self._interval_ns: Nanoseconds = rules.epoch_s * _SECOND // _EXCHANGES_PER_EPOCH
+        self.next_deadline_ns: Nanoseconds = 0
+        self.meet(own)
+
+    def meet(self, record: Verified[PeerRecord]) -> None:
+        """A peer shows itself, or is told of."""
+        self.ledger.meet(record.body, self.beacon.epoch)
+
+    def tick(self, now_s: int, now_ns: Nanoseconds, neighbors: Sequence[PeerId]) -> Effects:
+        """Tell some neighbors of the lowest tickets; when an epoch begins, open its cases."""
+        effects: Effects = []
+        if self.beacon.advance(now_s):
+            effects += self._open_cases(neighbors)
+        if now_ns >= self.next_deadline_ns:
+            self.next_deadline_ns = now_ns + self._rng.jittered(self._interval_ns)
+            offer = self.beacon.offer(now_s)
+            chosen = [] if offer is None else self._rng.sample(neighbors, _TICKET_FANOUT)
+            effects += [Send(peer, offer) for peer in chosen if offer is not None]
+        return effects
+
+    def on_signed(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        neighbors: Sequence[PeerId],
+    ) -> Effects:
+        """An author has shown a header: remember it; two with one number convict it."""
+        key = (PeerId(header.body.author), header.body.sequence)
+        other = self._signed.get(key)
+        if other is None:
+            self._signed[key] = header
+            return []
+        if other.sealed.body == header.sealed.body:
+            return []
+        headers = (other.sealed, header.sealed)
+        evidence = Evidence(self._rules.rumor_hops, author.sealed, headers)
+        return self._convict(author, "equivocation", header.body.sequence, evidence, neighbors)
+
+    def on_taken(self, author: Verified[PeerRecord], header: Verified[UpdateHeader]) -> None:
+        """An update of a neighbor has come entirely, and may be drawn for an audit."""
+        self._held[case_of(header.sealed.body)] = Committed(author, header, self.beacon.epoch)
+
+    def on_tickets(self, message: Tickets, now_s: int) -> Effects:
+        """Take tickets.
+
+        Raises:
+            RemoteProtocolError: `proof`.
+        """
+        try:
+            self.beacon.on_tickets(message.tickets, now_s)
+        except InvalidProof as error:
+            raise RemoteProtocolError("proof", str(error)) from None
+        return []
+
+    def on_rumor(
+        self, sender: PeerId, rumor: Rumor, now_s: int, neighbors: Sequence[PeerId]
+    ) -> Effects:
+        """Check, act, pass on.
+
+        Raises:
+            RemoteProtocolError: it is false, and whoever passed it on should have known.
+        """
+        others = [peer for peer in neighbors if peer != sender]
+        match rumor:
+            case Ballot():
+                found = self._committee.on_vote(rumor.vote)
+                return self._carry_out(found, others, rumor.hops - 1)
+            case Case():
+                return self._on_case(rumor, now_s, others)
+            case Certificate():
+                return self._on_certificate(rumor, now_s, others)
+            case Evidence():  # pragma: no branch (there is no other rumor)
+                return self._on_evidence(rumor, now_s, others)
+
+    def on_audited(self, event: Audited, neighbors: Sequence[PeerId]) -> Effects:
+        """An audit has ended: vote, or believe another's finding, or not."""
+        found = self._committee.on_audited(event.case, event.draw, event.verdict)
+        return self._carry_out(found, neighbors, self._rules.rumor_hops)
+
+    def appeal(self, peer: PeerId) -> Effects:
+        """Check a ban again."""
+        return self._carry_out(self._committee.appeal(peer), (), 0)
+
+    def _open_cases(self, neighbors: Sequence[PeerId]) -> Effects:
+        """Of the updates committed two epochs ago, those that the last value has drawn."""
+        epoch = self.beacon.epoch - 1
+        value = self.beacon.value_of(epoch)
+        effects: Effects = []
+        for identifier, held in list(self._held.items()):
+            if held.epoch > self.beacon.epoch - _COMMIT_EPOCHS:
+                continue
+            if held.epoch < self.beacon.epoch - _COMMIT_EPOCHS:
+                del self._held[identifier]
+            elif is_sampled(value, identifier, self._rules.audit_percent):
+                effects += self._open(held.author, held.header, epoch, value, neighbors)
+        return effects
+
+    def _open(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        epoch: int,
+        beacon: bytes,
+        neighbors: Sequence[PeerId],
+    ) -> Effects:
+        if self._committee.knows(case_of(header.sealed.body), beacon):
+            return []
+        hops = self._rules.rumor_hops
+        case = Case(hops, author.sealed, header.sealed, epoch, beacon)
+        found = self._enter(author, header, epoch, beacon)
+        return self._carry_out(found, neighbors, hops) + self._pass_on(case, neighbors, hops)
+
+    def _enter(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        epoch: int,
+        beacon: bytes,
+    ) -> list[Consequence]:
+        held = self._held.get(case_of(header.sealed.body))
+        is_committed = held is not None and held.epoch < epoch
+        return self._committee.open(author, header, epoch, beacon, is_committed=is_committed)
+
+    def _on_case(self, case: Case, now_s: int, neighbors: Sequence[PeerId]) -> Effects:
+        opened = self._opened(case, now_s)
+        if opened is None:
+            return []
+        found = self._enter(*opened, case.epoch, case.beacon)
+        effects = self._carry_out(found, neighbors, self._rules.rumor_hops)
+        return effects + self._pass_on(case, neighbors, case.hops - 1)
+
+    def _on_certificate(
+        self, certificate: Certificate, now_s: int, neighbors: Sequence[PeerId]
+    ) -> Effects:
+        """As the case, and then each of the votes: it is believed as far as they are."""
+        effects: Effects = []
+        opened = self._opened(certificate, now_s)
+        if opened is not None:
+            found = self._enter(*opened, certificate.epoch, certificate.beacon)
+            effects += self._carry_out(found, neighbors, self._rules.rumor_hops)
+        counts = False
+        for sealed in certificate.votes:
+            found = self._committee.on_vote(sealed)
+            counts |= bool(found)
+            effects += self._carry_out(found, neighbors, 0)
+        if not counts:
+            return effects
+        return effects + self._pass_on(certificate, neighbors, certificate.hops - 1)
+
+    def _opened(
+        self, case: Case | Certificate, now_s: int
+    ) -> tuple[Verified[PeerRecord], Verified[UpdateHeader]] | None:
+        """Author and header of a case that is new and was drawn, as far as this peer can tell."""
+        identifier = case_of(case.header.body)
+        if not self.beacon.epoch - 1 <= case.epoch <= self.beacon.epoch:
+            return None
+        if case.beacon not in self.beacon.candidates(case.epoch):
+            return None
+        if not is_sampled(case.beacon, identifier, self._rules.audit_percent):
+            return None
+        if self._committee.knows(identifier, case.beacon):
+            return None
+        author = self._open_author(case.author, now_s)
+        if author is None:
+            return None
+        _, manifest_digest, payload_bytes, suite = self._opener
+        return author, open_header(case.header, author.body, manifest_digest, payload_bytes, suite)
+
+    def _open_author(self, sealed: Sealed, now_s: int) -> Verified[PeerRecord] | None:
+        """The record, unless it has expired: that may have happened on its way."""
+        try:
+            author = open_record(sealed, self._opener.run, self._opener.suite, now_s)
+        except RemoteProtocolError as error:
+            if error.reason == "expired":
+                return None
+            raise
+        self.meet(author)
+        return author
+
+    def _on_evidence(self, evidence: Evidence, now_s: int, neighbors: Sequence[PeerId]) -> Effects:
+        """What proves by itself: believed by whoever has seen nothing else, or refused."""
+        author = self._open_author(evidence.author, now_s)
+        if author is None:
+            return []
+        headers = [
+            open_claim(sealed, author.body, self._opener.suite).body for sealed in evidence.headers
+        ]
+        reason = self._proven(evidence.headers, headers)
+        if reason is None:
+            raise RemoteProtocolError("evidence", "these headers contradict nothing")
+        return self._convict(author, reason, headers[0].sequence, evidence, neighbors)
+
+    def _proven(self, sealed: Sequence[Sealed], headers: Sequence[UpdateHeader]) -> str | None:
+        if len(headers) == 1:
+            form = (headers[0].manifest, headers[0].size)
+            return None if form == self._opener[1:3] else "form"
+        one, other = headers
+        same = one.sequence == other.sequence and sealed[0].body != sealed[1].body
+        return "equivocation" if same else None
+
+    def _convict(
+        self,
+        author: Verified[PeerRecord],
+        reason: str,
+        sequence: int,
+        evidence: Evidence,
+        neighbors: Sequence[PeerId],
+    ) -> Effects:
+        peer = record_author(author.body)
+        if peer == self._own_id or self.ledger.is_banned(peer, self.beacon.epoch):
+            return []
+        self.ledger.ban(peer, self.beacon.epoch)
+        digest = hashlib.sha256(b"".join(sealed.body for sealed in evidence.headers)).digest()
+        return [
+            Ban(peer, reason, digest, sequence),
+            *self._pass_on(evidence, neighbors, evidence.hops - 1),
+        ]
+
+    def _carry_out(
+        self, found: Iterable[Consequence], neighbors: Sequence[PeerId], hops: int
+    ) -> Effects:
+        effects: Effects = []
+        for one in found:
+            if isinstance(one, Spread):
+                effects += self._pass_on(one.message, neighbors, hops)
+            else:
+                effects.append(one)
+        return effects
+
+    def _pass_on(self, rumor: Rumor, neighbors: Sequence[PeerId], hops: int) -> Effects:
+        """Tell some neighbors, unless it has come far enough."""
+        if hops < 1:
+            return []
+        hops = min(hops, self._rules.rumor_hops)
+        chosen = self._rng.sample(neighbors, self._rules.rumor_fanout)
+        return [Send(peer, msgspec.structs.replace(rumor, hops=hops)) for peer in chosen]

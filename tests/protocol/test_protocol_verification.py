@@ -1,0 +1,377 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from msgspec import structs
+from protocol_pump import (
+    EPOCH_S,
+    SUITE,
+    Pump,
+    Solo,
+    id_of,
+    identity_of,
+    machine_of,
+    record_of,
+    refusals,
+    update_of,
+)
+
+from gossipjax.errors import LocalProtocolError
+from gossipjax.protocol.credentials import case_of, is_sampled, role_input
+from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Pardon, Send
+from gossipjax.protocol.events import Appealed, Audited
+from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.verification import VerificationMachine
+from gossipjax.types import RunId
+from gossipjax.wire.envelope import seal_vote
+from gossipjax.wire.messages import (
+    Ballot,
+    Case,
+    Certificate,
+    Chunk,
+    Evidence,
+    Offer,
+    Role,
+    Sealed,
+    Ticket,
+    Tickets,
+    Verdict,
+    Vote,
+)
+from gossipjax.wire.tensors import manifest_of
+
+RULES = Rules(epoch_s=20, audit_percent=100)
+RUN = RunId(record_of(0).body.run)
+OTHER_FORM = manifest_of({"y": ((4,), "float32")})
+EQUIVOCATION = Evidence(
+    6,
+    record_of(1).sealed,
+    (update_of(1, 5).header.sealed, update_of(1, 5, value=2.0).header.sealed),
+)
+
+
+def solo(*neighbors: int) -> Solo:
+    """A peer that has met some others in its first epoch, so that all have weight."""
+    made = Solo(rules=RULES)
+    for number in neighbors:
+        made.meet(number)
+    return made
+
+
+def verification(of: Solo) -> VerificationMachine:
+    machine = of.machine.verification
+    assert machine is not None
+    return machine
+
+
+def rumors(effects: Sequence[Effect]) -> list[Any]:
+    kinds = (Case, Ballot, Evidence, Certificate)
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kinds)]
+
+
+def bans(effects: Sequence[Effect]) -> list[tuple[bytes, str]]:
+    return [(e.peer, e.reason) for e in effects if isinstance(e, Ban)]
+
+
+# ---- a whole swarm -----------------------------------------------------------------------------
+
+
+def swarm(rules: Rules, verdicts: dict[int, Verdict], seconds: int) -> Pump:
+    pump = Pump()
+    pump.verdicts = {id_of(number): verdict for number, verdict in verdicts.items()}
+    first = pump.join(0, rules=rules)
+    for number in range(1, 5):
+        pump.join(number, [first], rules=rules)
+    for _ in range(seconds // 5):
+        pump.run(5)
+        for member in pump.members:
+            member.publish()
+    return pump
+
+
+def banned_by(pump: Pump) -> list[dict[bytes, str]]:
+    return [dict(bans(member.trace)) for member in pump.members]
+
+
+def test_a_cheat_is_banned_by_everybody():
+    pump = swarm(RULES, {4: Verdict.FAULT}, 75)
+    cheat = id_of(4)
+    assert banned_by(pump)[:4] == [{cheat: "fault"}] * 4
+    for member in pump.members[:4]:
+        assert not member.refused
+        assert cheat not in member.machine.neighbors
+        machine = member.machine.verification
+        assert machine is not None
+        assert machine.ledger.electorate(machine.beacon.epoch).of(cheat) == 0
+
+
+def test_without_a_cheat_nobody_is_banned_and_all_have_the_same_value():
+    pump = swarm(RULES, {}, 75)
+    assert banned_by(pump) == [{}] * 5
+    machines = [m.machine.verification for m in pump.members]
+    values = {m.beacon.value_of(m.beacon.epoch - 1) for m in machines if m is not None}
+    assert len(values) == 1
+    audits = sum(isinstance(e, Audit) for m in pump.members for e in m.trace)
+    assert audits > 10
+
+
+def test_a_run_that_does_not_verify_says_nothing_of_it():
+    pump = swarm(Rules(policy="off"), {4: Verdict.FAULT}, 60)
+    assert banned_by(pump) == [{}] * 5
+    assert all(member.sent[kind] == 0 for member in pump.members for kind in (Tickets, Case))
+    quiet = Solo()
+    quiet.meet(2)
+    assert quiet.machine.verification is None
+    assert quiet.hear(2, EQUIVOCATION) == []
+    assert quiet.feed(Audited(bytes(32), bytes(64), Verdict.FAULT)) == []
+    assert quiet.feed(Appealed(id_of(1))) == []
+
+
+def test_a_peer_that_verifies_needs_its_keys():
+    with pytest.raises(LocalProtocolError, match="pass its identity"):
+        machine_of(0, rules=RULES, identity=None)
+
+
+# ---- evidence ----------------------------------------------------------------------------------
+
+
+def test_two_headers_with_one_number_convict_their_author_and_everybody_else_is_told():
+    peer = solo(1, 2, 3)
+    one, other = update_of(1, 5), update_of(1, 5, value=2.0)
+    peer.hear(1, Offer(one.header.sealed))
+    assert not bans(peer.hear(1, Offer(one.header.sealed))), "the same again is no lie"
+    effects = peer.hear(1, Offer(other.header.sealed))
+    assert bans(effects) == [(id_of(1), "equivocation")]
+    assert any(isinstance(e, Disconnect) and e.peer == id_of(1) for e in effects)
+    sent = rumors(effects)
+    assert {rumor.headers for rumor in sent} == {(one.header.sealed, other.header.sealed)}
+    assert bans(solo(2).hear(2, sent[0])) == [(id_of(1), "equivocation")]
+    assert any(isinstance(e, Disconnect) for e in peer.meet(1)), "it cannot come back"
+
+
+def test_evidence_convinces_a_peer_that_has_seen_nothing_else():
+    effects = solo(2, 3, 4, 5).hear(2, EQUIVOCATION)
+    assert bans(effects) == [(id_of(1), "equivocation")]
+    assert [rumor.hops for rumor in rumors(effects)] == [5, 5, 5]
+    assert id_of(2) not in [e.peer for e in effects if isinstance(e, Send)]
+
+
+def test_a_header_of_another_form_convicts():
+    header = update_of(1, 5, manifest=OTHER_FORM, run=RUN).header.sealed
+    evidence = Evidence(6, record_of(1).sealed, (header,))
+    assert bans(solo(2).hear(2, evidence)) == [(id_of(1), "form")]
+
+
+def test_evidence_is_passed_on_once_and_not_forever():
+    peer = solo(2, 3)
+    assert rumors(peer.hear(2, structs.replace(EQUIVOCATION, hops=1))) == []
+    assert peer.hear(2, EQUIVOCATION) == []
+    far = solo(2, 3).hear(2, structs.replace(EQUIVOCATION, hops=16))
+    assert [rumor.hops for rumor in rumors(far)] == [6]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (update_of(1, 5).header.sealed,),
+        (update_of(1, 5).header.sealed, update_of(1, 5).header.sealed),
+        (update_of(1, 5).header.sealed, update_of(1, 6).header.sealed),
+    ],
+)
+def test_evidence_that_proves_nothing_is_the_senders_fault(headers: tuple[Sealed, ...]):
+    effects = solo(2).hear(2, Evidence(6, record_of(1).sealed, headers))
+    assert refusals(effects) == ["evidence"]
+    assert not bans(effects)
+
+
+def test_evidence_with_an_old_record_is_dropped_and_with_a_forged_one_refused():
+    peer = solo(2)
+    old = record_of(1, expires_s=EPOCH_S).sealed
+    assert peer.hear(2, structs.replace(EQUIVOCATION, author=old)) == []
+    forged = Sealed(record_of(1).sealed.body, bytes(64))
+    assert refusals(peer.hear(2, structs.replace(EQUIVOCATION, author=forged))) == ["signature"]
+
+
+def test_nobody_convicts_itself():
+    twins = (update_of(0, 5).header.sealed, update_of(0, 5, value=2.0).header.sealed)
+    assert solo(2).hear(2, Evidence(6, record_of(0).sealed, twins)) == []
+
+
+# ---- cases and votes ---------------------------------------------------------------------------
+
+
+def in_second_epoch() -> tuple[Solo, int, bytes]:
+    """A peer in its second epoch, the one before, and its value."""
+    peer = solo(*range(1, 6))
+    for _ in range(11):
+        peer.wait(2)
+        for number in range(1, 6):
+            peer.hear(number, Offer(update_of(number, 1).header.sealed))
+    beacon = verification(peer).beacon
+    return peer, beacon.epoch - 1, beacon.value_of(beacon.epoch - 1)
+
+
+def case_for(number: int, epoch: int, beacon: bytes, sequence: int = 7) -> Case:
+    header = update_of(number, sequence).header.sealed
+    return Case(6, record_of(number).sealed, header, epoch, beacon)
+
+
+def test_a_case_is_taken_once_and_passed_on():
+    peer, epoch, value = in_second_epoch()
+    case = case_for(1, epoch, value)
+    assert [r.hops for r in rumors(peer.hear(2, case)) if isinstance(r, Case)] == [5, 5, 5]
+    assert peer.hear(3, case) == []
+
+
+def test_cases_that_this_peer_cannot_judge_are_dropped():
+    peer, epoch, value = in_second_epoch()
+    stranger = case_for(1, epoch, bytes(64))
+    old, early = case_for(1, epoch - 1, value), case_for(1, epoch + 2, value)
+    expired = structs.replace(
+        case_for(1, epoch, value), author=record_of(1, expires_s=EPOCH_S).sealed
+    )
+    for case in (stranger, old, early, expired):
+        assert peer.hear(2, case) == []
+    picky = Solo(rules=Rules(epoch_s=20, audit_percent=1))
+    picky.meet(2)
+    beacon = verification(picky).beacon
+    value = beacon.value_of(beacon.epoch)
+    undrawn = next(
+        case
+        for case in (case_for(1, beacon.epoch, value, n) for n in range(9))
+        if not is_sampled(value, case_of(case.header.body), 1)
+    )
+    assert picky.hear(2, undrawn) == []
+
+
+def test_a_case_of_another_form_is_the_senders_fault():
+    peer, epoch, value = in_second_epoch()
+    header = update_of(1, 5, manifest=OTHER_FORM, run=RUN).header.sealed
+    assert refusals(peer.hear(2, Case(6, record_of(1).sealed, header, epoch, value))) == ["shape"]
+
+
+def seated(case: Case, role: Role, number: int, verdict: Verdict) -> Sealed:
+    identifier = case_of(case.header.body)
+    alpha = role_input(RUN, role, case.epoch, case.beacon, identifier)
+    proof, _ = SUITE.prove(identity_of(number).vrf_seed, alpha)
+    vote = Vote(
+        run=RUN,
+        voter=id_of(number),
+        epoch=case.epoch,
+        beacon=SUITE.digest(case.beacon),
+        role=role,
+        case=identifier,
+        verdict=verdict,
+        proof=proof,
+    )
+    return seal_vote(vote, identity_of(number), SUITE).sealed
+
+
+def certificate_of(case: Case, verdict: Verdict, *voters: int) -> Certificate:
+    votes = tuple(seated(case, Role.JUDGE, number, verdict) for number in voters)
+    return Certificate(6, case.author, case.header, case.epoch, case.beacon, votes)
+
+
+def test_a_certificate_convicts_as_far_as_its_votes_do():
+    peer, epoch, value = in_second_epoch()
+    case = case_for(1, epoch, value)
+    # Six peers, of which one may be adversarial: two votes are needed.
+    assert not bans(peer.hear(2, certificate_of(case, Verdict.HARMFUL, 2)))
+    effects = peer.hear(2, certificate_of(case, Verdict.HARMFUL, 2, 3))
+    assert bans(effects) == [(id_of(1), "harmful")]
+    assert any(isinstance(r, Certificate) and r.hops == 5 for r in rumors(effects))
+    assert peer.hear(3, certificate_of(case, Verdict.HARMFUL, 2, 3)) == []
+
+
+def test_a_certificate_means_nothing_to_who_has_no_memory():
+    _, epoch, value = in_second_epoch()
+    newcomer = Solo(rules=RULES)
+    newcomer.meet(2)
+    certificate = certificate_of(case_for(1, epoch - 1, value), Verdict.HARMFUL, 2, 3)
+    assert newcomer.hear(2, certificate) == []
+
+
+def test_ballots_are_passed_on_and_false_ones_refused():
+    peer, epoch, value = in_second_epoch()
+    case = case_for(1, epoch, value)
+    peer.hear(2, case)
+    ballot = Ballot(6, seated(case, Role.JUDGE, 3, Verdict.SOUND))
+    assert [r.hops for r in rumors(peer.hear(2, ballot))] == [5, 5, 5]
+    assert peer.hear(4, ballot) == []
+    forged = Ballot(6, Sealed(seated(case, Role.JUDGE, 4, Verdict.SOUND).body, bytes(64)))
+    assert refusals(peer.hear(2, forged)) == ["signature"]
+
+
+def test_a_false_ticket_is_refused():
+    peer, epoch, value = in_second_epoch()
+    ticket = Ticket(epoch + 1, id_of(3), value, bytes(80))
+    assert refusals(peer.hear(2, Tickets((ticket,)))) == ["proof"]
+
+
+def test_a_ban_can_be_appealed():
+    peer, epoch, value = in_second_epoch()
+    effects: list[Effect] = []
+    for sequence in range(2, 20):  # until this peer is drawn as an auditor
+        effects = peer.hear(2, case_for(1, epoch, value, sequence))
+        if any(isinstance(e, Audit) for e in effects):
+            break
+    (audit,) = [e for e in effects if isinstance(e, Audit)]
+    case = case_of(audit.header.sealed.body)
+    found = peer.feed(Audited(case, audit.draw, Verdict.FAULT))
+    assert bans(found) == [(id_of(1), "fault")]
+    assert any(isinstance(r, Ballot) for r in rumors(found))
+    (again,) = peer.feed(Appealed(id_of(1)))
+    assert isinstance(again, Audit)
+    assert peer.feed(Audited(case, again.draw, Verdict.SOUND)) == [Pardon(id_of(1))]
+    peer.meet(1)
+    assert id_of(1) in peer.machine.neighbors
+
+
+def take(peer: Solo, number: int, sequence: int) -> bytes:
+    """Pull an update; its case."""
+    update = update_of(number, sequence)
+    peer.hear(number, Offer(update.header.sealed))
+    peer.hear(number, Chunk(update.header.body.root, 0, ()), update.chunk(0))
+    peer.inspected(update)
+    return case_of(update.header.sealed.body)
+
+
+def cases_opened(peer: Solo, seconds: int) -> list[bytes]:
+    opened: list[Case] = []
+    for _ in range(seconds):
+        effects = peer.wait(1)
+        opened += [r for r in rumors(effects) if isinstance(r, Case)]
+        peer.hear(2, Tickets(()))
+    return [case_of(case.header.body) for case in opened]
+
+
+def test_what_was_taken_is_audited_two_epochs_later_and_then_forgotten():
+    peer = solo(1, 2)
+    case = take(peer, 1, 3)
+    peer.lose(1)
+    late = update_of(2, 3)
+    peer.hear(2, Offer(late.header.sealed))
+    peer.hear(2, Chunk(late.header.body.root, 0, ()), late.chunk(0))
+    peer.lose(2)
+    peer.inspected(late)  # its author is gone: nobody could show the update
+    peer.meet(2)
+    assert cases_opened(peer, 39) == []
+    assert cases_opened(peer, 50) == [case]
+
+
+def test_what_was_not_drawn_is_not_audited():
+    peer = Solo(rules=Rules(epoch_s=20, audit_percent=1))
+    peer.meet(2)
+    for sequence in range(5):
+        take(peer, 2, sequence)
+    assert cases_opened(peer, 80) == []
+
+
+def test_a_case_that_another_peer_was_faster_with_is_not_opened_again():
+    peer = solo(1, 2)
+    case = take(peer, 1, 3)
+    cases_opened(peer, 39)
+    beacon = verification(peer).beacon
+    value = beacon.value_of(beacon.epoch)
+    assert peer.hear(2, case_for(1, beacon.epoch, value, 3))
+    assert case not in cases_opened(peer, 20)

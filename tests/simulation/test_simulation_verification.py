@@ -1,0 +1,44 @@
+"""Cheats in a network of whole peers; many seeds are under the marker `slow`."""
+
+import statistics
+
+import pytest
+from verification_strategies import attack_of, reproduce, run_seed
+
+from gossipjax.protocol.rules import Rules
+from gossipjax.simulation.convictions import Convictions, run_attack
+
+CHEATS = ("cheat", "harmful", "abandoned commits", "colluding cheats")
+
+
+def check(seed: int, run: Convictions) -> None:
+    """What holds in every run."""
+    assert run.wrong == 0, f"an honest peer was banned; reproduce: {reproduce(seed)}"
+    if attack_of(seed) in CHEATS:
+        assert run.convicted == run.gang, reproduce(seed)
+        assert statistics.median(run.audited_before) <= 5, reproduce(seed)
+
+
+def test_cheats_are_convicted_and_nobody_else():
+    check(3, run_seed(3, peers=10, epochs=10))
+
+
+@pytest.mark.slow
+def test_no_honest_peer_is_banned_in_a_hundred_seeds():
+    for seed in range(100):
+        check(seed, run_seed(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", CHEATS)
+def test_cheats_of_two_hundred_peers_are_convicted(attack: str):
+    rules = Rules(epoch_s=60, audit_percent=10)
+    run = run_attack(attack, peers=200, seed=1, epochs=8, rules=rules)
+    assert run.wrong == 0
+    assert run.convicted >= 0.9 * run.gang
+    assert statistics.median(run.audited_before) <= 5
+
+
+def test_an_attack_without_verification_is_not_noticed():
+    run = run_attack("cheat", peers=8, seed=1, epochs=6, rules=Rules(policy="off", epoch_s=20))
+    assert (run.convicted, run.share, run.audits) == (0, 0, 0)
