@@ -72,8 +72,17 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Own updates kept for those who pull them; the one asked for longest ago gives way. As many
     transfers less one may take longer than a round and still end."""
 
-    stall_after_ns: Positive = 10 * _SECOND
-    """A transfer without a new chunk for so long is dropped (slow loris)."""
+    received_updates_max: Positive = 2
+    """Updates of others kept for those who catch up; the one asked for longest ago gives way. Each
+    costs the memory of a payload; with none, only authors could serve joiners."""
+
+    upload_bytes_per_s: Positive = 1 << 30
+    """Chunks leave at this rate at most, those of the neighbors that wait in turn. The default is
+    as good as none; a peer behind a home router leaves itself a share of its uplink by it."""
+
+    snapshot_uploads_max: Positive = 4
+    """Neighbors that are served at a time with an update that they were not offered: joiners. They
+    share what the exchange leaves, and more of them go to other donors."""
 
     catch_up_gap: Positive = 100
     """A joiner that is more local steps behind a neighbor adopts the neighbor's parameters instead
@@ -85,7 +94,12 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     catch_up_patience_ns: Positive = 60 * _SECOND
     """A joiner that asked so long ago and still got nothing goes on with its own parameters: bounds
-    what a neighbor that lies about its version can hold up. A transfer under way is waited for."""
+    what neighbors that lie about their versions can hold up. A transfer with a donor left is waited
+    for."""
+
+    catch_up_donors_max: Positive = 4
+    """Neighbors of which a joiner pulls the update that it adopts, at the same time. More are no
+    faster than its downlink, and take places of other joiners."""
 
     relay_bytes_per_s: NotNegative = 4 << 20
     """What this peer passes on for neighbors that cannot dial each other, for all pairs together;
@@ -96,8 +110,8 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     one of them."""
 
     fault_memory_ns: Positive = 600 * _SECOND
-    """So long after the first of them the faults of a peer are forgotten: a slow link that stalls
-    now and then is no malice."""
+    """So long after the first of them the faults of a peer are forgotten: a bad link now and then
+    is no malice."""
 
     ban_ns: Positive = 60 * _SECOND
     """How long a ban lasts. Short: at this stage nothing that a peer does is proof of malice."""

@@ -1,171 +1,88 @@
-"""Who has what: offers, and pulling the offered updates chunk by chunk with credit."""
+"""Pulling the updates that neighbors offer, chunk by chunk with credit."""
 
-from collections.abc import Callable
+from collections import deque
+from typing import NamedTuple
 
-from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.effects import Effects, Inspect, Refuse, Send
+from gossipjax.protocol.effects import Effects, Inspect, Refuse
+from gossipjax.protocol.pace import deadline_of
+from gossipjax.protocol.transfer import Pulling, Transfer
 from gossipjax.types import Nanoseconds, PeerId
-from gossipjax.wire import limits
-from gossipjax.wire.envelope import (
-    SealedUpdate,
-    Verified,
-    chunk_count,
-    chunk_size,
-    open_header,
-)
-from gossipjax.wire.merkle import leaf_hash, proves
-from gossipjax.wire.messages import Chunk, Get, Missing, Offer, PeerRecord, UpdateHeader
+from gossipjax.wire.envelope import Verified
+from gossipjax.wire.messages import Chunk, Missing, PeerRecord, UpdateHeader
 
+_SECOND = 1_000_000_000
 _AUTHORS_REMEMBERED = 4096
-_DROPPED_REMEMBERED = 256
+_SPANS_REMEMBERED = 64
+_SPAN_FIRST_NS = 60 * _SECOND
+_SPAN_BOUNDS_NS = (10 * _SECOND, 600 * _SECOND)
 
 
-class _Download:
-    """A transfer under way: which chunks are here, which are asked for."""
-
-    __slots__ = ("chunks", "header", "missing", "next_index", "progress_ns")
-
-    def __init__(self, header: Verified[UpdateHeader], now_ns: Nanoseconds):
-        self.header = header
-        self.missing = chunk_count(header.body.size)
-        self.chunks: list[bytes | memoryview | None] = [None] * self.missing
-        self.next_index = 0
-        self.progress_ns = now_ns
-
-    @property
-    def outstanding(self) -> int:
-        """Chunks asked for and not here: the credit spent."""
-        return self.next_index - (len(self.chunks) - self.missing)
-
-    def wants(self, chunk: Chunk) -> bool:
-        """Whether this chunk was asked for and is not here."""
-        return (
-            chunk.root == self.header.body.root
-            and chunk.index < self.next_index
-            and self.chunks[chunk.index] is None
-        )
-
-    def ask(self, peer: PeerId, count: int) -> Effects:
-        """Spend up to `count` chunks of credit."""
-        count = min(count, len(self.chunks) - self.next_index)
-        if count == 0:
-            return []
-        first, self.next_index = self.next_index, self.next_index + count
-        return [Send(peer, Get(self.header.body.root, first, count))]
+class _Offered(NamedTuple):
+    author: Verified[PeerRecord]
+    header: Verified[UpdateHeader]
 
 
 class DisseminationMachine:
-    """Offers the own updates, serves them, and pulls those of others.
+    """Takes offers, and pulls what they offer from their authors.
 
-    Accepts: `Offer`, `Get`, `Chunk`, `Missing`, results of inspections, deadlines.
+    Accepts: offers, `Chunk`, `Missing`, results of inspections, deadlines.
     Emits: `Send`, `Inspect`, `Refuse`.
-    Keeps true: bulk data is taken only when asked for; at most `CREDIT_CHUNKS` are asked for and
-    not here, per transfer; at most `downloads_max` transfers, and `2 · downloads_max` payloads with
-    those being inspected; sequence numbers of what is delivered strictly increase per author.
+    Keeps true: bulk data is taken only when asked for; at most `downloads_max` transfers, and
+    `2 · downloads_max` payloads with those being inspected; sequence numbers of what is delivered
+    strictly increase per author; while others wait, no transfer keeps a place for longer than
+    `median + 6 · MAD` of the last ones took, within 10 s and 10 min.
     """
 
-    def __init__(
-        self,
-        config: ProtocolConfig,
-        manifest_digest: bytes,
-        payload_bytes: int,
-        suite: CryptoSuite,
-        hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
-    ):
+    def __init__(self, config: ProtocolConfig, pulling: Pulling):
         self._config = config
-        self._hash_leaf = hash_leaf
-        self._manifest_digest = manifest_digest
-        self._payload_bytes = payload_bytes
-        self._suite = suite
-        self._own = BoundedDict[bytes, SealedUpdate](config.own_updates_max)
-        self._newest: SealedUpdate | None = None
-        self._downloads: dict[PeerId, _Download] = {}
-        self._waiting: dict[PeerId, Verified[UpdateHeader]] = {}
-        self._inspecting: dict[PeerId, Verified[UpdateHeader]] = {}
+        self._pulling = pulling
+        self._pace, self._owed = pulling.pace, pulling.owed
+        self._downloads: dict[PeerId, Transfer] = {}
+        self._began_ns: dict[PeerId, Nanoseconds] = {}
+        self._waiting: dict[PeerId, _Offered] = {}
+        self._inspecting: dict[PeerId, Transfer] = {}
         self._last_sequence = BoundedDict[PeerId, int](_AUTHORS_REMEMBERED)
-        self._owed = BoundedDict[tuple[PeerId, bytes], int](_DROPPED_REMEMBERED)
+        self._spans_ns: deque[Nanoseconds] = deque(maxlen=_SPANS_REMEMBERED)
+        self._span_max_ns = _SPAN_FIRST_NS
 
     @property
     def next_deadline_ns(self) -> Nanoseconds | None:
-        """When the first transfer counts as stalled."""
-        if not self._downloads:
-            return None
-        oldest = min(download.progress_ns for download in self._downloads.values())
-        return oldest + self._config.stall_after_ns
-
-    def is_pulling_from(self, peer: PeerId) -> bool:
-        """Whether an update of this peer is on its way, in line or being inspected."""
-        return peer in self._downloads or peer in self._waiting or peer in self._inspecting
+        """When to look at a transfer that may have stalled, or has taken too long."""
+        due_ns: Nanoseconds | None = None
+        for download in self._downloads.values():
+            next_ns = download.next_due_ns
+            if next_ns is not None and (due_ns is None or next_ns < due_ns):
+                due_ns = next_ns
+        if due_ns is not None and self._is_place_wanted():
+            due_ns = min(due_ns, self._next_end_ns())
+        return due_ns
 
     def excuse(self, pause_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
         """Do not count a pause of this process as a stall of others."""
-        for download in self._downloads.values():
-            download.progress_ns = min(download.progress_ns + pause_ns, now_ns)
-
-    def publish(self, update: SealedUpdate) -> None:
-        """Keep a new update of one's own for those who ask."""
-        self._own[update.header.body.root] = update
-        self._newest = update
-
-    def offer_newest(self, peers: list[PeerId]) -> Effects:
-        """Tell these peers of the newest own update, if there is one."""
-        if self._newest is None:
-            return []
-        offer = Offer(self._newest.header.sealed)
-        return [Send(peer, offer) for peer in peers]
-
-    def open_offer(self, sender: PeerRecord, offer: Offer) -> Verified[UpdateHeader]:
-        """The offered header, verified.
-
-        Raises:
-            RemoteProtocolError: the header is refused.
-        """
-        return open_header(
-            offer.header, sender, self._manifest_digest, self._payload_bytes, self._suite
-        )
+        for peer, download in self._downloads.items():
+            download.excuse(pause_ns, now_ns)
+            self._began_ns[peer] = min(self._began_ns[peer] + pause_ns, now_ns)
 
     def on_offer(
-        self, header: Verified[UpdateHeader], now_ns: Nanoseconds, *, may_repeat: bool
+        self, author: Verified[PeerRecord], header: Verified[UpdateHeader], now_ns: Nanoseconds
     ) -> Effects:
         """Start, or line up, the transfer. Newest offer per author wins.
-
-        Args:
-            header: of the offered update.
-            now_ns: the time.
-            may_repeat: the author was asked for its newest update, which may have come before.
 
         Raises:
             RemoteProtocolError: `sequence` or `replay`.
         """
-        author = PeerId(header.body.author)
+        peer = PeerId(header.body.author)
         sequence = header.body.sequence
-        if may_repeat and sequence == self._last_sequence.get(author):
+        self._check_sequence(peer, sequence)
+        if sequence <= self._pending_sequence(peer):
             return []
-        self._check_sequence(author, sequence)
-        if sequence > self._pending_sequence(author):
-            self._waiting[author] = header
+        if not self._pace.is_relied_on(peer, now_ns):
+            return []
+        self._waiting[peer] = _Offered(author, header)
         return self.start_waiting(now_ns)
-
-    def on_get(self, peer: PeerId, get: Get) -> Effects:
-        """Serve chunks of an own update.
-
-        Raises:
-            RemoteProtocolError: (`credit`) chunks that the update does not have.
-        """
-        update = self._own.get(get.root)
-        if update is None:
-            return [Send(peer, Missing(get.root))]
-        count = chunk_count(update.header.body.size)
-        if get.first + get.count > count:
-            raise RemoteProtocolError("credit", f"the update has {count} chunks")
-        self._own[get.root] = update  # set anew: in use
-        return [
-            Send(peer, Chunk(get.root, index, update.tree.proof(index)), update.chunk(index))
-            for index in range(get.first, get.first + get.count)
-        ]
 
     def on_chunk(
         self, peer: PeerId, chunk: Chunk, data: bytes | memoryview, now_ns: Nanoseconds
@@ -176,53 +93,59 @@ class DisseminationMachine:
             RemoteProtocolError: `unsolicited`, `size` or `root`; the last two end the transfer.
         """
         download = self._downloads.get(peer)
-        if download is None or not download.wants(chunk):
-            self._forgive_late_chunk(peer, chunk)
+        if download is None or not download.wants(peer, chunk):
+            self._owed.forgive(peer, chunk)
             return []
         try:
-            _check_chunk(download.header.body, chunk, data, self._hash_leaf)
+            effects = download.take(peer, chunk, data, now_ns)
         except RemoteProtocolError:
             self._drop(peer)
             raise
-        download.chunks[chunk.index] = data
-        download.missing -= 1
-        download.progress_ns = now_ns
         if download.missing:
-            return download.ask(peer, 1)
-        del self._downloads[peer]
-        self._inspecting[peer] = download.header
-        chunks = tuple(part for part in download.chunks if part is not None)
-        return [Inspect(download.header, chunks), *self.start_waiting(now_ns)]
+            return effects
+        self._pace.succeeded(peer)
+        self._note_span(now_ns - self._began_ns[peer])
+        self._drop(peer)
+        self._inspecting[peer] = download
+        return [Inspect(download.header, download.chunks), *self.start_waiting(now_ns)]
 
     def on_missing(self, peer: PeerId, missing: Missing, now_ns: Nanoseconds) -> Effects:
         """The author has moved on; take its next offer."""
         download = self._downloads.get(peer)
-        if download is not None and download.header.body.root == missing.root:
+        if download is not None and download.root == missing.root:
             self._drop(peer)
         return self.start_waiting(now_ns)
 
-    def inspected(self, author: PeerId, root: bytes) -> Verified[UpdateHeader] | None:
-        """The header of an inspected update that is still wanted."""
-        header = self._inspecting.get(author)
-        if header is None or header.body.root != root:
+    def inspected(self, author: PeerId, root: bytes) -> Transfer | None:
+        """An inspected update that is still wanted."""
+        download = self._inspecting.get(author)
+        if download is None or download.root != root:
             return None
         del self._inspecting[author]
-        self._last_sequence[author] = header.body.sequence
-        return header
+        self.note_taken(download.header.body)
+        return download
+
+    def note_taken(self, header: UpdateHeader) -> None:
+        """An update is no longer new."""
+        self._last_sequence[PeerId(header.author)] = header.sequence
 
     def lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
         """Forget what was expected of a peer that is gone. What has come entirely still counts."""
         self._downloads.pop(peer, None)
+        self._began_ns.pop(peer, None)
         self._waiting.pop(peer, None)
         return self.start_waiting(now_ns)
 
     def tick(self, now_ns: Nanoseconds) -> Effects:
-        """Drop transfers that make no progress."""
+        """Drop transfers that make no progress, or for which others have waited long enough."""
         effects: Effects = []
         for peer, download in list(self._downloads.items()):
-            if now_ns - download.progress_ns >= self._config.stall_after_ns:
-                self._drop(peer)
-                effects.append(Refuse(peer, "stalled"))
+            more, given_up = download.tick(now_ns)
+            effects += more
+            if given_up:
+                effects += self._give_up(peer, now_ns)
+        if self._is_place_wanted() and self._next_end_ns() <= now_ns:
+            effects += self._give_up(next(iter(self._downloads)), now_ns)
         return effects + self.start_waiting(now_ns)
 
     def start_waiting(self, now_ns: Nanoseconds) -> Effects:
@@ -233,23 +156,38 @@ class DisseminationMachine:
                 break
             if author in self._downloads or author in self._inspecting:
                 continue
-            download = _Download(self._waiting.pop(author), now_ns)
+            record, header = self._waiting.pop(author)
+            download = Transfer(record, header, self._pulling)
             self._downloads[author] = download
-            effects += download.ask(author, limits.CREDIT_CHUNKS)
+            self._began_ns[author] = now_ns
+            effects += download.add([author], now_ns)
         return effects
 
-    def _drop(self, peer: PeerId) -> None:
-        """End a transfer; remember what was asked for, since it may still come."""
-        download = self._downloads.pop(peer)
-        key = (peer, download.header.body.root)
-        self._owed[key] = self._owed.get(key, 0) + download.outstanding
+    def _is_place_wanted(self) -> bool:
+        return (
+            bool(self._waiting)
+            and len(self._downloads) >= self._config.downloads_max
+            and any(author not in self._downloads for author in self._waiting)
+        )
 
-    def _forgive_late_chunk(self, peer: PeerId, chunk: Chunk) -> None:
-        owed = self._owed.pop((peer, chunk.root), 0)
-        if owed == 0:
-            raise RemoteProtocolError("unsolicited", f"chunk {chunk.index} was not asked for")
-        if owed > 1:
-            self._owed[peer, chunk.root] = owed - 1
+    def _next_end_ns(self) -> Nanoseconds:
+        """When the oldest transfer has to make place for one that waits."""
+        return next(iter(self._began_ns.values())) + self._span_max_ns
+
+    def _note_span(self, span_ns: Nanoseconds) -> None:
+        self._spans_ns.append(span_ns)
+        self._span_max_ns = deadline_of(self._spans_ns, _SPAN_FIRST_NS, _SPAN_BOUNDS_NS)
+
+    def _give_up(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
+        self._pace.failed(peer, now_ns)
+        self._drop(peer)
+        self._waiting.pop(peer, None)
+        return [Refuse(peer, "stalled")]
+
+    def _drop(self, peer: PeerId) -> None:
+        """End a transfer; what was asked for may still come."""
+        self._downloads.pop(peer).drop(peer)
+        del self._began_ns[peer]
 
     def _check_sequence(self, author: PeerId, sequence: int) -> None:
         last = self._last_sequence.get(author, -1)
@@ -259,21 +197,13 @@ class DisseminationMachine:
             raise RemoteProtocolError("sequence", f"update {sequence} after update {last}")
 
     def _pending_sequence(self, author: PeerId) -> int:
-        headers = [self._waiting.get(author), self._inspecting.get(author)]
-        if author in self._downloads:
-            headers.append(self._downloads[author].header)
-        return max((header.body.sequence for header in headers if header is not None), default=-1)
-
-
-def _check_chunk(
-    header: UpdateHeader,
-    chunk: Chunk,
-    data: bytes | memoryview,
-    hash_leaf: Callable[[bytes | memoryview], bytes],
-) -> None:
-    expected = chunk_size(header.size, chunk.index)
-    if len(data) != expected:
-        raise RemoteProtocolError("size", f"chunk {chunk.index} has {expected} B, got {len(data)}")
-    count = chunk_count(header.size)
-    if not proves(header.root, chunk.index, count, hash_leaf(data), chunk.proof):
-        raise RemoteProtocolError("root", f"chunk {chunk.index} is not the announced one")
+        headers = [
+            pending.header.body.sequence
+            for pending in (
+                self._waiting.get(author),
+                self._inspecting.get(author),
+                self._downloads.get(author),
+            )
+            if pending is not None
+        ]
+        return max(headers, default=-1)

@@ -36,11 +36,15 @@ from gossipjax.protocol.events import (
 )
 from gossipjax.protocol.membership import MembershipMachine, part
 from gossipjax.protocol.neighbor import Neighbor
+from gossipjax.protocol.opening import Opener
+from gossipjax.protocol.pace import Pace
 from gossipjax.protocol.reachability import ReachabilityMachine
 from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.protocol.rules import Rules
-from gossipjax.protocol.verification import Opener, VerificationMachine
+from gossipjax.protocol.transfer import Owed, Pulling
+from gossipjax.protocol.uploads import UploadMachine
+from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, record_author
@@ -54,8 +58,8 @@ from gossipjax.wire.messages import (
     DialBack,
     Evidence,
     Get,
-    GetOffer,
     GetPeers,
+    GetSnapshots,
     Hello,
     Leave,
     Missing,
@@ -65,6 +69,7 @@ from gossipjax.wire.messages import (
     Ping,
     Pong,
     Relay,
+    Snapshots,
     Suspect,
     Tickets,
     Undelivered,
@@ -140,22 +145,26 @@ class PeerMachine:
             book=book,
             epoch_s=epoch_s,
         )
-        self._dissemination = DisseminationMachine(
-            config, manifest_digest, payload_bytes, suite, hash_leaf
-        )
+        self._uploads = UploadMachine(config, record.sealed)
+        self._opener = Opener(RunId(record.body.run), manifest_digest, payload_bytes, suite)
+        pulling = Pulling(Pace(config.book_size), Owed(), hash_leaf)
+        self._dissemination = DisseminationMachine(config, pulling)
         self._relay = RelayMachine(config, self._rng)
         self._reachability = ReachabilityMachine(config, record.body, self._rng)
         self._catch_up = CatchUpMachine(
-            config, self._rng, joins_others=self._membership.joins_others
+            config,
+            self._opener,
+            self._rng,
+            pulling,
+            joins_others=self._membership.joins_others,
         )
         self._rules = rules
         self._verification: VerificationMachine | None = None
         if rules.policy != "off":
             if identity is None:
                 raise LocalProtocolError("a peer that verifies draws and votes: pass its identity")
-            opener = Opener(RunId(record.body.run), manifest_digest, payload_bytes, suite)
             self._verification = VerificationMachine(
-                rules, opener, record, identity, self._rng, epoch_s
+                rules, self._opener, record, identity, self._rng, epoch_s
             )
             for remembered in book:
                 self._verification.meet(remembered)
@@ -164,7 +173,13 @@ class PeerMachine:
     def next_deadline_ns(self) -> Nanoseconds:
         """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
         earliest_ns = self._membership.next_deadline_ns
-        for machine in (self._dissemination, self._catch_up, self._relay, self._verification):
+        for machine in (
+            self._dissemination,
+            self._uploads,
+            self._catch_up,
+            self._relay,
+            self._verification,
+        ):
             deadline_ns = None if machine is None else machine.next_deadline_ns
             if deadline_ns is not None and deadline_ns < earliest_ns:
                 earliest_ns = deadline_ns
@@ -179,6 +194,11 @@ class PeerMachine:
     def has_caught_up(self) -> bool:
         """Whether this peer's parameters count."""
         return self._catch_up.is_done
+
+    @property
+    def donors(self) -> list[PeerId]:
+        """Of whom the update is pulled that this peer catches up with, for display."""
+        return self._catch_up.donors
 
     @property
     def is_reachable(self) -> bool | None:
@@ -209,7 +229,7 @@ class PeerMachine:
                 return self._connected(event, now_ns)
             case PeerLost():
                 self._membership.lost(event.peer, now_ns)
-                return self._lost(event.peer, now_ns)
+                return self._forget(event.peer, now_ns)
             case Misbehaved():
                 return self._refuse(event.sender, event.reason, now_ns)
             case RecordSigned():
@@ -241,25 +261,32 @@ class PeerMachine:
             self._membership.admit_question(sender, now_ns)
         match message:  # most frequent first
             case Ping():
-                return self._membership.on_ping(sender, message, self._version)
+                return self._membership.on_ping(sender, message, self._claim)
             case Pong():
                 return self._membership.on_pong(sender, message)
             case Chunk() if data is not None:
-                return self._dissemination.on_chunk(sender, message, data, now_ns)
+                catching_up = self._catch_up.expects(message.root)
+                machine = self._catch_up if catching_up else self._dissemination
+                return machine.on_chunk(sender, message, data, now_ns)
             case Get():
-                return self._dissemination.on_get(sender, message)
+                return self._uploads.on_get(sender, message, now_ns)
             case Offer():
                 return self._offered(sender, neighbor.record, message, now_ns)
             case Missing():
-                return self._dissemination.on_missing(sender, message, now_ns)
-            case GetOffer():
-                return self._dissemination.offer_newest([sender])
+                effects = self._catch_up.on_missing(sender, message, now_ns)
+                return effects + self._dissemination.on_missing(sender, message, now_ns)
             case GetPeers():
                 return self._membership.on_get_peers(sender, now_ns)
             case Peers():
                 effects = self._membership.on_peers(sender, message, now_ns)
                 self._relay.told(sender, self._membership.known(message.records))
                 return effects
+            case GetSnapshots():
+                return self._uploads.on_get_snapshots(sender)
+            case Snapshots():
+                return self._catch_up.on_snapshots(
+                    sender, message, self._versions(), self._version, self._now_s(now_ns), now_ns
+                )
             case Suspect():
                 return self._membership.on_suspect(sender, message, now_ns)
             case Alive():
@@ -315,45 +342,50 @@ class PeerMachine:
         return effects + more if more else effects
 
     def _offered(
-        self, sender: PeerId, record: Verified[PeerRecord], offer: Offer, now_ns: Nanoseconds
+        self, sender: PeerId, author: Verified[PeerRecord], offer: Offer, now_ns: Nanoseconds
     ) -> Effects:
-        header = self._dissemination.open_offer(record.body, offer)
+        header = self._opener.header(offer.header, author.body)
         if self._verification is not None:
             trusted = self._membership.trusted_neighbors()
-            effects = self._verification.on_signed(record, header, trusted)
+            effects = self._verification.on_signed(author, header, trusted)
             if effects:
                 return effects
         self._membership.note_version(sender, header.body.version)
-        may_repeat = self._catch_up.takes_answer(sender)
-        return self._dissemination.on_offer(header, now_ns, may_repeat=may_repeat)
+        if not self._catch_up.is_done:  # its downlink is for the update that it adopts
+            return []
+        return self._dissemination.on_offer(author, header, now_ns)
 
     def _published(self, event: Published) -> Effects:
         self._version = event.update.header.body.version
         if not self._catch_up.may_offer(self._version):
             return []
-        self._dissemination.publish(event.update)
-        return self._dissemination.offer_newest(self._membership.partners(self._config.fanout))
+        neighbors = self._membership.partners(self._config.fanout)
+        return self._uploads.publish(event.update, neighbors)
 
     def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
-        header = self._dissemination.inspected(event.author, event.root)
-        if header is None:
+        banned = self._is_banned(event.author, now_ns)
+        catching_up = self._catch_up.expects(event.root)
+        if catching_up:
+            is_good = event.refusal is None and not banned
+            transfer = self._catch_up.inspected(is_good=is_good)
+        else:
+            transfer = self._dissemination.inspected(event.author, event.root)
+        if transfer is None:
             return []
         effects = self._dissemination.start_waiting(now_ns)
         if event.refusal is not None:
             return effects + self._refuse(event.author, event.refusal, now_ns)
-        if self._is_banned(event.author, now_ns):
+        if banned:
             return effects
         self._forgive(event.author)
+        self._uploads.keep(transfer)
+        header = transfer.header
         author = self.neighbors.get(event.author)
         if self._verification is not None and author is not None:
             self._verification.on_taken(author.record, header)
-        adopt = self._catch_up.adopts(header.body.version, self._version)
+        adopt = catching_up and self._catch_up.adopts(header.body.version, self._version)
+        self._dissemination.note_taken(header.body)
         return [Deliver(header, adopt), *effects]
-
-    def _lost(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
-        """Tell the machines that do not drop neighbors themselves."""
-        self._relay.lost(peer)
-        return self._dissemination.lost(peer, now_ns)
 
     def _connected(self, event: PeerConnected, now_ns: Nanoseconds) -> Effects:
         peer = record_author(event.record.body)
@@ -364,47 +396,65 @@ class PeerMachine:
         known = self.neighbors.get(peer)
         effects = self._membership.connected(
             event.record,
-            self._version,
+            self._claim,
             now_ns,
             endpoint=event.endpoint,
             dialled=event.dialled,
         )
         effects = self._parted(effects, now_ns)
-        if known is not None and self.neighbors.get(peer) is not known:  # it has restarted
-            effects += self._dissemination.lost(peer, now_ns)
-        if peer in self.neighbors:
-            self._relay.connected(peer, event.relay)
-            self._catch_up.connected(now_ns)
-        return effects
+        neighbor = self.neighbors.get(peer)
+        if known is not None and neighbor is not known:  # it has restarted
+            effects += self._forget(peer, now_ns)
+        if neighbor is None:
+            return effects
+        self._relay.connected(peer, event.relay)
+        return effects if neighbor is known else effects + self._catch_up.connected(peer, now_ns)
 
     def _tick(self, now_ns: Nanoseconds) -> Effects:
         pause_ns = self._membership.own_pause_ns(now_ns)
         if pause_ns:
             self._membership.excuse(pause_ns, now_ns)
             self._dissemination.excuse(pause_ns, now_ns)
-        effects = self._parted(self._membership.tick(self._version, now_ns), now_ns)
+            self._catch_up.excuse(pause_ns, now_ns)
+        effects = self._parted(self._membership.tick(self._claim, now_ns), now_ns)
         effects += self._relay.tick(self.neighbors, self._membership.places, now_ns)
         if self._reachability.is_due(now_ns):
             direct = [peer for peer in self.neighbors if self._relay.is_direct(peer)]
             effects += self._reachability.tick(direct, now_ns)
-        effects += self._charge(self._dissemination.tick(now_ns), now_ns)
-        donor = self._catch_up.donor
-        versions = {
+        effects += self._uploads.tick(now_ns)
+        exchange = self._dissemination.tick(now_ns)
+        if not self._catch_up.is_done:
+            exchange += self._catch_up.tick(self._versions(), self._version, now_ns)
+        effects += self._charge(exchange, now_ns)
+        if self._verification is not None:
+            trusted = self._membership.trusted_neighbors()
+            effects += self._verification.tick(self._now_s(now_ns), now_ns, trusted)
+        return effects
+
+    @property
+    def _claim(self) -> int:
+        """The version that others are told: 0 as long as it does not count."""
+        return self._version if self._catch_up.is_done else 0
+
+    def _versions(self) -> dict[PeerId, int]:
+        return {
             peer: neighbor.version
             for peer, neighbor in self.neighbors.items()
             if neighbor.version is not None and not neighbor.suspected
         }
-        sending = donor is not None and self._dissemination.is_pulling_from(donor)
-        if self._verification is not None:
-            trusted = self._membership.trusted_neighbors()
-            effects += self._verification.tick(self._now_s(now_ns), now_ns, trusted)
-        return effects + self._catch_up.tick(versions, self._version, sending, now_ns)
+
+    def _forget(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
+        """A peer is gone: expect nothing of it, and keep nothing for it."""
+        self._relay.lost(peer)
+        self._uploads.lost(peer)
+        effects = self._dissemination.lost(peer, now_ns)
+        return effects + self._catch_up.lost(peer, now_ns)
 
     def _parted(self, effects: Effects, now_ns: Nanoseconds) -> Effects:
         """Add what follows from the end of connections among `effects`."""
         gone = [effect.peer for effect in effects if isinstance(effect, Disconnect)]
         for peer in gone:
-            effects = effects + self._lost(peer, now_ns)
+            effects = effects + self._forget(peer, now_ns)
         return effects
 
     def _is_banned(self, peer: PeerId, now_ns: Nanoseconds) -> bool:
@@ -433,6 +483,8 @@ class PeerMachine:
     def _refuse(self, peer: PeerId, reason: str, now_ns: Nanoseconds) -> Effects:
         """Count a fault; after `faults_max` of them ban the peer for `ban_ns`."""
         effects: Effects = [Refuse(peer, reason)]
+        if reason == "stalled":  # slowness is none
+            return effects
         faults = self._faults.get(peer, _Faults(0, now_ns))
         if now_ns - faults.since_ns >= self._config.fault_memory_ns:
             faults = _Faults(0, now_ns)
@@ -448,7 +500,7 @@ class PeerMachine:
         if peer in self.neighbors:
             self._membership.lost(peer, now_ns, ban_ns)
             effects += part(peer, "banned for a while")
-        return effects + self._lost(peer, now_ns)
+        return effects + self._forget(peer, now_ns)
 
 
 def _derive(seed: int, purpose: bytes) -> bytes:

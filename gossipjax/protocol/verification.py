@@ -8,7 +8,6 @@ import msgspec
 
 from gossipjax.crypto.ecvrf import InvalidProof
 from gossipjax.crypto.identity import Identity
-from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.beacon import BeaconMachine
 from gossipjax.protocol.bounded import BoundedDict
@@ -17,9 +16,10 @@ from gossipjax.protocol.credentials import case_of, is_sampled
 from gossipjax.protocol.effects import Ban, Effects, Send
 from gossipjax.protocol.events import Audited
 from gossipjax.protocol.ledger import Ledger
+from gossipjax.protocol.opening import Opener
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.protocol.rules import Rules
-from gossipjax.types import Nanoseconds, PeerId, RunId
+from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.envelope import Verified, open_claim, open_header, open_record, record_author
 from gossipjax.wire.messages import (
     Ballot,
@@ -47,15 +47,6 @@ class Committed(NamedTuple):
     author: Verified[PeerRecord]
     header: Verified[UpdateHeader]
     epoch: int
-
-
-class Opener(NamedTuple):
-    """What records and headers are checked against."""
-
-    run: RunId
-    manifest_digest: bytes
-    payload_bytes: int
-    suite: CryptoSuite
 
 
 class VerificationMachine:

@@ -329,6 +329,8 @@ class Swarm:
             staleness,
             np.float32(0.0 if adopt else 1.0),
         )
+        if adopt:  # what it remembers is of parameters that are gone
+            self._state = _init(self._algorithm, params)
         self._pending = _Pending(info, versions, self._version)
         if arrivals:
             self._metrics.mixed(staleness[: len(arrivals)].tolist())

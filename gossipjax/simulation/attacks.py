@@ -14,19 +14,23 @@ from gossipjax.simulation.participant import Participant, simulated_identity
 from gossipjax.types import PeerId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
-from gossipjax.wire.envelope import SealedUpdate, seal_record, seal_update
+from gossipjax.wire.codec import decode_body
+from gossipjax.wire.envelope import SealedUpdate, chunk_count, seal_record, seal_update
 from gossipjax.wire.messages import (
     AnyMessage,
     Chunk,
     Get,
-    GetOffer,
     GetPeers,
+    GetSnapshots,
     Offer,
     PeerRecord,
     Peers,
     Ping,
     Pong,
     Sealed,
+    Snapshot,
+    Snapshots,
+    UpdateHeader,
 )
 
 _PULSE_NS = SECOND
@@ -77,8 +81,9 @@ class Attacker(Participant):
     def offered(self, peer: PeerId, offer: Offer) -> None:
         """Somebody offers an update."""
 
-    def asked_for_offer(self, peer: PeerId) -> None:
-        """Somebody asks for an update."""
+    def asked_for_snapshots(self, peer: PeerId) -> None:
+        """Somebody asks what this peer holds."""
+        self.tell(peer, list(self._served.values())[-1:])
 
     def asked_for_chunks(self, peer: PeerId, get: Get) -> None:
         """Serve what was offered, as an honest peer would."""
@@ -112,6 +117,11 @@ class Attacker(Participant):
         """Values like those of an honest peer, different each time."""
         return payload_of(self.id, self.draws.next_u64(), self.world.manifest)
 
+    def tell(self, peer: PeerId, held: Sequence[SealedUpdate]) -> None:
+        """Claim to hold these updates of one's own."""
+        own = self.record.sealed
+        self.send(peer, Snapshots(tuple(Snapshot(own, update.header.sealed) for update in held)))
+
     def next_offer(self) -> Offer:
         """A new update of one's own."""
         self.sequence += 1
@@ -127,8 +137,8 @@ class Attacker(Participant):
                 self.send(peer, Peers(tuple(self.draws.sample(self.gang, _RECORDS))))
             case Offer():
                 self.offered(peer, message)
-            case GetOffer():
-                self.asked_for_offer(peer)
+            case GetSnapshots():
+                self.asked_for_snapshots(peer)
             case Get():
                 self.asked_for_chunks(peer, message)
             case _:
@@ -254,10 +264,29 @@ class OfferFlood(Attacker):
     def act(self, neighbors: Sequence[PeerId]) -> None:
         for _ in range(_FLOOD_PER_PULSE):
             root = self.draws.next_u64().to_bytes(8, "little") * 4
-            flood = (self.next_offer(), GetPeers(), GetOffer(), Get(root, 0, 1))
+            flood = (self.next_offer(), GetPeers(), GetSnapshots(), Get(root, 0, 1))
             for peer in neighbors:
                 for message in flood:
                     self.send(peer, message)
+
+
+class Greedy(Attacker):
+    """Pulls every update that it is told of again and again."""
+
+    def __init__(self, cluster: Cluster, number: int, gang: list[Sealed]):
+        super().__init__(cluster, number, gang)
+        self._told: list[tuple[PeerId, UpdateHeader]] = []
+
+    def offered(self, peer: PeerId, offer: Offer) -> None:
+        header = decode_body(UpdateHeader, offer.header.body)
+        self._told = [*self._told, (peer, header)][-16:]
+
+    def act(self, neighbors: Sequence[PeerId]) -> None:
+        for peer, header in self._told:
+            count = chunk_count(header.size)
+            for first in range(0, count, limits.CREDIT_CHUNKS):
+                size = min(limits.CREDIT_CHUNKS, count - first)
+                self.send(peer, Get(header.root, first, size))
 
 
 class Forger(Attacker):
@@ -276,12 +305,11 @@ class LyingDonor(Attacker):
         super().__init__(cluster, number, gang)
         self.version = limits.INTEGER_MAX // 2
 
-    def asked_for_offer(self, peer: PeerId) -> None:
+    def asked_for_snapshots(self, peer: PeerId) -> None:
         self.sequence += 1
         bad = bytes(range(256)) if self.draws.below(2) else b"\0\0\xc0\x7f" * 64  # 7fc00000: NaN
         size = self.world.manifest.nbytes
-        update = self.seal(self.sequence, (bad * (size // len(bad) + 1))[:size])
-        self.send(peer, Offer(update.header.sealed))
+        self.tell(peer, [self.seal(self.sequence, (bad * (size // len(bad) + 1))[:size])])
 
     def asked_for_chunks(self, peer: PeerId, get: Get) -> None:
         """Of two chunks, one is false."""
@@ -304,6 +332,7 @@ ROLES: dict[str, type[Attacker]] = {
     "replay": Replayer,
     "stale state": StaleState,
     "offer flood": OfferFlood,
+    "greed": Greedy,
     "forgery": Forger,
     "lying donor": LyingDonor,
 }

@@ -4,6 +4,7 @@
 `Violation` whose text says what was expected and what came.
 """
 
+from collections import Counter
 from typing import Any
 
 from gossipjax.protocol.effects import Connect, Deliver, Disconnect, Effects, Refuse, Send
@@ -13,11 +14,12 @@ from gossipjax.simulation.network import SECOND, LinkModel
 from gossipjax.types import Nanoseconds, PeerId, short
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
-from gossipjax.wire.envelope import UPDATE_DOMAIN, Verified, record_author
+from gossipjax.wire.envelope import UPDATE_DOMAIN, Verified, chunk_count, record_author
 from gossipjax.wire.merkle import MerkleTree, leaf_hash
-from gossipjax.wire.messages import Chunk, Get, Offer, UpdateHeader
+from gossipjax.wire.messages import Chunk, Get, Missing, Offer, UpdateHeader
 
 _LONG_AGO_NS: Nanoseconds = -(1 << 62)
+_TIMES_SERVED_MAX = 4
 _RECORD_BYTES_MAX = 1024
 _ITEMS_PER_RECORD_MAX = 16
 _OTHER_ITEMS_MAX = 8192  # sequence numbers of authors, neighbors, transfers
@@ -33,6 +35,7 @@ class _Life:
     def __init__(self):
         self.sequences: dict[PeerId, int] = {}
         self.outstanding: dict[PeerId, dict[bytes, set[int]]] = {}
+        self.served: Counter[tuple[PeerId, bytes]] = Counter()
         self.dialled_ns: dict[Address, Nanoseconds] = {}
         self.heard_ns: dict[PeerId, Nanoseconds] = {}
         self.has_adopted = False
@@ -56,6 +59,7 @@ class SafetyChecker:
     def joined(self, host: SimulatedHost) -> None:
         """An honest peer begins a life."""
         self._honest.add(host.id)
+        self._sign_keys[host.id] = host.identity.public.sign
         self._lives[host] = _Life()
 
     def raised(self, host: SimulatedHost, event: Event, error: Exception) -> None:
@@ -80,8 +84,12 @@ class SafetyChecker:
                     self._check_offer(host)
                 case Deliver():
                     self._check_delivery(host, life, effect)
+                case Send(message=Chunk() as chunk):
+                    self._check_share(host, life, effect.peer, chunk.root)
                 case Refuse():
                     self._check_refusal(host, effect)
+                    if effect.reason in ("stalled", "size", "root"):  # ends the transfer
+                        life.outstanding.pop(effect.peer, None)
                 case Disconnect():
                     self._check_ban(host, effect)
                 case Connect():
@@ -101,6 +109,8 @@ class SafetyChecker:
                 if isinstance(event.message, Chunk):
                     transfers = life.outstanding.get(event.sender, {})
                     transfers.get(event.message.root, set()).discard(event.message.index)
+                elif isinstance(event.message, Missing):
+                    life.outstanding.get(event.sender, {}).pop(event.message.root, None)
             case PeerLost():
                 life.outstanding.pop(event.peer, None)
             case PeerConnected():
@@ -119,6 +129,14 @@ class SafetyChecker:
                 f"{name_of(host)}: expected at most {limits.CREDIT_CHUNKS} chunks on their way "
                 f"from {short(peer)}, it has asked for {len(outstanding)}"
             )
+
+    def _check_share(self, host: SimulatedHost, life: _Life, peer: PeerId, root: bytes) -> None:
+        """Nobody is sent an update more than a few times over."""
+        life.served[peer, root] += 1
+        most = _TIMES_SERVED_MAX * chunk_count(host.world.manifest.nbytes)
+        most += 2 * limits.CREDIT_CHUNKS
+        if life.served[peer, root] > most:
+            raise Violation(f"{name_of(host)}: sends {short(peer)} more than {most} chunks of one")
 
     def _check_offer(self, host: SimulatedHost) -> None:
         """Who has not caught up offers nothing."""
@@ -196,7 +214,8 @@ def check_memory(host: SimulatedHost) -> None:
     config, payload_bytes = host.world.protocol, host.world.manifest.nbytes
     items, buffer_bytes = _retained(host.machine)
     items_max = _ITEMS_PER_RECORD_MAX * config.book_size + _OTHER_ITEMS_MAX
-    payloads_max = 2 * config.downloads_max + config.own_updates_max + 1
+    payloads_max = 2 * config.downloads_max + config.own_updates_max + 2
+    payloads_max += config.received_updates_max
     bytes_max = payloads_max * payload_bytes + items_max * _RECORD_BYTES_MAX
     if items > items_max or buffer_bytes > bytes_max:
         raise Violation(

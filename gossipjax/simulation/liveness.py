@@ -1,6 +1,8 @@
 """What must hold when the faults are over: the network is one again, and nobody hangs."""
 
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.pace import DEADLINE_FIRST_NS
+from gossipjax.protocol.transfer import SILENT_DEADLINES_MAX
 from gossipjax.simulation.checkers import SafetyChecker, Violation, name_of
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
 from gossipjax.simulation.draws import MILLION
@@ -22,14 +24,15 @@ def heal_span_ns(config: ClusterConfig) -> Nanoseconds:
 def exchange_span_ns(config: ClusterConfig, chunk_bytes: int) -> Nanoseconds:
     """How long it takes until a peer has received an update, but for one case in 10⁷.
 
-    An offer comes about `fanout` times per round. Offer, question and each chunk must get through,
-    or the transfer holds its place until it counts as stalled.
+    An offer comes about `fanout` times per round. Where offer, question or a chunk gets lost, the
+    transfer holds its place until it has been asked for again, or counts as stalled.
     """
     chunks = -(-4 * config.payload_floats // chunk_bytes)
     works = (1 - config.model.loss_ppm / MILLION) ** (2 + chunks)
     between_ns = config.round_ns / config.protocol.fanout
-    between_ns += (1 - works) * config.protocol.stall_after_ns / config.protocol.downloads_max
-    return int(_OFFERS_EXPECTED * between_ns / works) + config.protocol.stall_after_ns
+    stalled_ns = SILENT_DEADLINES_MAX * DEADLINE_FIRST_NS
+    between_ns += (1 - works) * stalled_ns / config.protocol.downloads_max
+    return int(_OFFERS_EXPECTED * between_ns / works) + stalled_ns
 
 
 def check_connected(cluster: Cluster) -> None:

@@ -201,7 +201,9 @@ def _draw_protocol(draws: Draws) -> ProtocolConfig:
         fanout=draws.between(1, 4),
         view_size=draws.between(8, 16),
         downloads_max=draws.between(1, 4),
-        stall_after_ns=draws.between(5, 10) * SECOND,
+        upload_bytes_per_s=draws.choice((1 << 30, draws.log_between(50_000, 10_000_000))),
+        snapshot_uploads_max=draws.between(1, 4),
+        catch_up_donors_max=draws.between(1, 4),
         book_size=draws.choice((64, 256, 1024)),
         **scaled,
     )

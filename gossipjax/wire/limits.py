@@ -33,6 +33,9 @@ ADDRESSES_MAX = 4
 RECORDS_PER_MESSAGE_MAX = 16
 """Peer records in one `Peers`; so many of the largest fit `MESSAGE_BYTES_MAX`."""
 
+SNAPSHOTS_PER_MESSAGE_MAX = 4
+"""Updates in one `Snapshots`: few, since two signatures are verified for each."""
+
 TICKETS_KEPT = 3
 """Lowest tickets of an epoch that are passed on, and any of which a draw may hang on."""
 
@@ -62,10 +65,11 @@ REASONS = {
     "sequence": "an older sequence number than one already seen from this author",
     "replay": "the sequence number that was last seen from this author, again",
     "root": "a chunk that does not belong to the announced Merkle root",
-    "unsolicited": "chunks or peer records that nobody asked for",
-    "credit": "chunks asked for that the update does not have",
+    "unsolicited": "chunks, peer records or snapshots that nobody asked for",
+    "credit": "chunks asked for that the update does not have, or more at once than anybody needs",
+    "quota": "chunks of an update asked for again and again",
     "rate": "more questions in a short time than an honest neighbor has",
-    "stalled": "a transfer without progress for too long",
+    "stalled": "a transfer without progress, or too slow while others waited: no fault",
     "sealed": "a packet of a relay that does not open: altered, replayed or forged",
     "nonfinite": "NaN or infinity in a tensor",
     "proof": "a proof of a verifiable random function that does not belong to what it is for",

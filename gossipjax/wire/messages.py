@@ -192,8 +192,8 @@ class Offer(Message, frozen=True, tag=6):
     header: Sealed
 
 
-class GetOffer(Message, frozen=True, tag=7):
-    """Offer me your newest update: what a peer asks that has nothing yet."""
+class GetSnapshots(Message, frozen=True, tag=7):
+    """Which updates do you hold? What a peer asks that has nothing yet."""
 
 
 class Get(Message, frozen=True, tag=8):
@@ -213,7 +213,7 @@ class Chunk(Message, frozen=True, tag=9):
 
 
 class Missing(Message, frozen=True, tag=10):
-    """I no longer have the update with this root."""
+    """I do not have the update with this root, or no place for another that pulls it unoffered."""
 
     root: Digest
 
@@ -222,6 +222,19 @@ class Leave(Message, frozen=True, tag=11):
     """I am going, or I do not talk to you; `reason` is for people to read."""
 
     reason: Text
+
+
+class Snapshot(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """An update that somebody holds: whose it is, by the author's own record, and its header."""
+
+    author: Sealed
+    header: Sealed
+
+
+class Snapshots(Message, frozen=True, tag=12):
+    """Answer to `GetSnapshots`: updates of which every chunk can be had from the sender."""
+
+    snapshots: Annotated[tuple[Snapshot, ...], Meta(max_length=limits.SNAPSHOTS_PER_MESSAGE_MAX)]
 
 
 class Tickets(Message, frozen=True, tag=20):
@@ -319,11 +332,12 @@ AnyMessage = (
     | GetPeers
     | Peers
     | Offer
-    | GetOffer
+    | GetSnapshots
     | Get
     | Chunk
     | Missing
     | Leave
+    | Snapshots
     | Relay
     | Undelivered
     | Suspect

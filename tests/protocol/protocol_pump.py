@@ -7,7 +7,7 @@ numbers per author.
 
 import heapq
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -182,7 +182,7 @@ class Member:
         self.trace: list[Effect] = []
         self.dialled: list[Address] = []
         self.disconnected: list[Disconnect] = []
-        self.asked: Counter[tuple[PeerId, bytes]] = Counter()
+        self.asked: defaultdict[tuple[PeerId, bytes], set[int]] = defaultdict(set)
         self.sequence = 0
         identity, run = identity_of(number), RunId(record.body.run)
         secrets = SplitMix64(number)
@@ -205,7 +205,7 @@ class Member:
             return
         now_ns = self.pump.now_ns
         if isinstance(event, Received) and isinstance(event.message, Chunk):
-            self.asked[event.sender, event.message.root] -= 1
+            self.asked[event.sender, event.message.root].discard(event.message.index)
         for effect in self.machine.handle(event, now_ns):
             self.trace.append(effect)
             self._carry_out(effect)
@@ -321,9 +321,10 @@ class Member:
         if isinstance(effect.message, Offer):
             assert self.machine.has_caught_up, "offers before it has caught up"
         if isinstance(effect.message, Get):
-            key = (effect.peer, effect.message.root)
-            self.asked[key] += effect.message.count
-            assert self.asked[key] <= limits.CREDIT_CHUNKS, "more asked for than the credit"
+            first, count = effect.message.first, effect.message.count
+            asked = self.asked[effect.peer, effect.message.root]
+            asked.update(range(first, first + count))
+            assert len(asked) <= limits.CREDIT_CHUNKS, "more asked for than the credit"
         packet = None if effect.peer in self.links else self.tunnels.send(effect)
         self._transmit(packet or effect)
 

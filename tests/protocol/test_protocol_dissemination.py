@@ -25,7 +25,6 @@ from gossipjax.wire.envelope import SealedUpdate, seal_update
 from gossipjax.wire.messages import (
     Chunk,
     Get,
-    GetOffer,
     Leave,
     Missing,
     Offer,
@@ -188,20 +187,11 @@ def test_an_update_that_somebody_pulls_is_kept_and_the_idle_ones_give_way():
         solo.feed(Published(update_of(0, sequence, manifest=LARGE)))
     kept: list[int] = []
     for sequence in range(1, 10):
+        solo.now_ns += SECOND
         get = Get(update_of(0, sequence, manifest=LARGE).header.body.root, 0, 1)
         (answer,) = solo.sent(2, solo.hear(2, get))
         kept += [sequence] * isinstance(answer, Chunk)
     assert kept == [1, 8, 9]
-
-
-def test_whoever_asks_is_offered_the_newest():
-    solo = Solo()
-    solo.meet(1)
-    assert solo.hear(1, GetOffer()) == []
-    solo.feed(Published(update_of(0, 1)))
-    newest = update_of(0, 2)
-    solo.feed(Published(newest))
-    assert solo.sent(1, solo.hear(1, GetOffer())) == [offer_of(newest)]
 
 
 # ---- what is refused ---------------------------------------------------------------------------
@@ -319,13 +309,54 @@ def test_a_transfer_without_progress_is_dropped_and_what_comes_late_is_forgiven(
     solo.hear(1, offer_of(LARGE_UPDATE))
     solo.hear(1, *chunk_of(LARGE_UPDATE, 0))
     reasons: list[str] = []
-    for _ in range(6):
+    probes: list[tuple[int, int]] = []
+    for _ in range(9):
         solo.hear(1, Missing(bytes(32)))  # alive, but of no help
-        reasons += refusals(solo.wait(2))
+        effects = solo.wait(2)
+        reasons += refusals(effects)
+        probes += gets(solo, effects)
     assert reasons == ["stalled"]
-    for index in range(1, 9):
+    assert probes == [(8, 1)] * 3
+    for index in (*range(1, 9), 8, 8, 8):
         assert solo.hear(1, *chunk_of(LARGE_UPDATE, index)) == []
     assert refusals(solo.hear(1, *chunk_of(LARGE_UPDATE, 9))) == ["unsolicited"]
+
+
+def test_what_got_lost_is_asked_for_again_when_the_last_one_comes_first():
+    solo = puller()
+    solo.hear(1, offer_of(LARGE_UPDATE))
+    solo.hear(1, *chunk_of(LARGE_UPDATE, 2))
+    assert gets(solo, solo.wait(4)) == [(8, 1)]
+    assert gets(solo, solo.hear(1, *chunk_of(LARGE_UPDATE, 8))) == [(0, 2), (3, 5), (9, 1)]
+    for index in (0, 1, *range(3, 8), *range(9, CHUNKS)):
+        assert refusals(solo.hear(1, *chunk_of(LARGE_UPDATE, index))) == []
+    # The answers to the first questions may still come; then it is enough.
+    for index in (0, 1, *range(3, 9)):
+        assert solo.hear(1, *chunk_of(LARGE_UPDATE, index)) == []
+    assert refusals(solo.hear(1, *chunk_of(LARGE_UPDATE, 0))) == ["unsolicited"]
+
+
+def test_what_is_only_slow_is_not_asked_for_again():
+    solo = puller()
+    solo.hear(1, offer_of(LARGE_UPDATE))
+    assert gets(solo, solo.wait(4)) == [(7, 1)]
+    for index in range(8):
+        assert gets(solo, solo.hear(1, *chunk_of(LARGE_UPDATE, index))) == [(8 + index, 1)]
+
+
+def test_a_transfer_that_drips_makes_place_when_others_wait():
+    solo = puller(ProtocolConfig(downloads_max=1), peers=2)
+    solo.hear(1, offer_of(LARGE_UPDATE))
+    effects: Effects = []
+    for second in range(64):
+        if second == 20:
+            solo.hear(2, offer_of(update_of(2, 1, manifest=LARGE)))
+        if second % 4 == 0:
+            solo.hear(1, *chunk_of(LARGE_UPDATE, second // 4))
+        solo.hear(2, Missing(bytes(32)))
+        effects += solo.wait(1)
+    assert refusals(effects) == ["stalled"]
+    assert 2 in gets_of(effects)
 
 
 def test_a_slow_transfer_with_progress_goes_on():

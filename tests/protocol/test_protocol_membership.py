@@ -206,6 +206,8 @@ def test_neighbors_learn_each_others_versions():
     first = pump.join(0, version=3)
     second = pump.join(1, [first], version=50)
     pump.run(1)
+    assert first.machine.neighbors[second.id].version == 0  # it has not caught up
+    pump.run(4)
     assert first.machine.neighbors[second.id].version == 50
     assert second.machine.neighbors[first.id].version == 3
 

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 
 import pytest
-from protocol_pump import EPOCH_S, SUITE, Solo, id_of, identity_of, record_of, refusals, update_of
+from protocol_pump import (
+    EPOCH_S,
+    SECOND,
+    SUITE,
+    Solo,
+    id_of,
+    identity_of,
+    record_of,
+    refusals,
+    update_of,
+)
 
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
@@ -65,6 +75,14 @@ def asked_of_own(solo: Solo) -> Effects:
     return solo.hear(1, Get(update_of(0, 1).header.body.root, 1, 1))
 
 
+def asked_again_and_again(solo: Solo) -> Effects:
+    solo.feed(Published(update_of(0, 1)))
+    get = Get(update_of(0, 1).header.body.root, 0, 1)
+    for _ in range(4 + 16):
+        assert refusals(solo.hear(1, get)) == []
+    return solo.hear(1, get)
+
+
 def pulled_wrongly(solo: Solo) -> Effects:
     offered(solo, UPDATE)
     return solo.hear(1, Chunk(ROOT, 0, ()), bytes(len(UPDATE.payload)))
@@ -78,7 +96,7 @@ def pulled_too_short(solo: Solo) -> Effects:
 def never_answered(solo: Solo) -> Effects:
     offered(solo, UPDATE)
     effects: Effects = []
-    for _ in range(6):
+    for _ in range(8):
         solo.hear(1, Get(bytes(32), 0, 1))
         effects += solo.wait(2)
     return effects
@@ -125,6 +143,7 @@ WAYS: dict[str, Callable[[Solo], Effects]] = {
     "root": pulled_wrongly,
     "unsolicited": lambda solo: solo.hear(1, Chunk(ROOT, 0, ()), UPDATE.chunk(0)),
     "credit": asked_of_own,
+    "quota": asked_again_and_again,
     "rate": asked_too_often,
     "stalled": never_answered,
     "sealed": forged_packet,
@@ -145,5 +164,6 @@ def test_every_reason_has_a_way_to_happen(reason: str):
     assert refusals(effects) == [reason]
     assert not any(isinstance(effect, Deliver) for effect in effects)
     assert len(solo.machine.neighbors) == 1
-    # One fault is forgiven: the next good update is taken.
+    # One fault is forgiven: the next good update is taken; after a stall, when it has rested.
+    solo.now_ns += 15 * SECOND
     assert [type(effect) for effect in taken(solo, update_of(1, 9))] == [Deliver]

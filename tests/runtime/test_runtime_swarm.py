@@ -309,6 +309,26 @@ def test_a_late_joiner_adopts(join):
     assert donor.metrics().bytes_in - offered_before < 10_000
 
 
+def test_a_joiner_begins_anew_with_the_algorithms_state_of_what_it_has_adopted(join):
+    plain = gj.gossip()
+
+    def mix(state: Any, params: Any, neighbors: Any) -> Any:
+        params, _, info = plain.mix(plain.init(params), params, neighbors)
+        return params, {**state, "rounds": state["rounds"] + 1}, info
+
+    anchored = GossipAlgorithm(
+        init=lambda params: {"anchor": params["w"], "rounds": jnp.int32(0)},
+        share=lambda state, params, key: (params, state),
+        mix=mix,
+    )
+    params: list[Any] = [{"w": jnp.full(4, 3.0)}, {"w": jnp.zeros(4)}]
+    donor = join(params[0], algorithm=anchored, version=5000)
+    joiner = join(params[1], donor, algorithm=anchored)
+    mix_until([donor, joiner], params, lambda _: joiner.version >= 5000, steps=0)
+    np.testing.assert_array_equal(joiner._state["anchor"], np.full(4, 3.0))
+    assert joiner._state["rounds"] < donor._state["rounds"]
+
+
 def test_a_peer_that_leaves_is_gone_at_once(join):
     params = {"w": jnp.zeros(3)}
     a = join(params)

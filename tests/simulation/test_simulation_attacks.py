@@ -16,7 +16,7 @@ def test_the_honest_go_on_under(role: str):
     config = ClusterConfig(
         peers=PEERS,
         seed=3,
-        protocol=ProtocolConfig(book_size=64, downloads_max=2, stall_after_ns=5 * SECOND),
+        protocol=ProtocolConfig(book_size=64, downloads_max=2),
         model=LinkModel(through_codec=True),
         round_ns=2 * SECOND,
         start_ns=5 * SECOND,

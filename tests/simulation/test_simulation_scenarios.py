@@ -47,9 +47,9 @@ def _kinds(scenarios: list[Scenario]) -> set[type]:
 
 def test_a_failure_prints_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(DisseminationMachine, "_check_sequence", lambda *_: None)
-    result = CliRunner().invoke(app, ["scenario", "--seed", "1", "--describe"])
+    result = CliRunner().invoke(app, ["scenario", "--seed", "5", "--describe"])
     assert result.exit_code == 1
-    assert "reproduce: python -m gossipjax.simulation scenario --seed 1" in result.output
+    assert "reproduce: python -m gossipjax.simulation scenario --seed 5" in result.output
     assert "delivers update" in result.output
 
 
