@@ -55,7 +55,8 @@ def random_k(share: float) -> Compressor:
     require_share(share=share)
 
     def compress(array: jax.Array, key: jax.Array) -> Sparse:
-        indices = jax.random.permutation(key, array.size)[: _count(array, share)]
+        draws = jax.random.bits(key, (array.size,))
+        _, indices = jax.lax.top_k(draws, _count(array, share))
         return _at(array, indices)
 
     return by_leaf(compress, _scatter)

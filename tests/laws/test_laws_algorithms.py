@@ -77,6 +77,7 @@ def one_peer(case: AlgorithmCase, seed: int, filled: Any = None):
     return state, params, make_neighbors(payloads, seed, filled)
 
 
+@pytest.mark.slow  # each operation by itself is a compilation; all other laws run under jit
 @every()
 def test_jit_equals_eager(case: AlgorithmCase):
     it = compiled(case)

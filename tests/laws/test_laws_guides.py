@@ -88,9 +88,7 @@ def test_own_algorithm_is_lawful(law: str):
     getattr(algorithm_laws, law)(AlgorithmCase("slow_momentum", make, mean=True))
 
 
-@pytest.mark.parametrize(
-    "law", ["test_vmap_equals_loop", "test_joiner_adopts_what_it_is_given", "test_forms_are_kept"]
-)
+@pytest.mark.parametrize("law", ["test_joiner_adopts_what_it_is_given", "test_forms_are_kept"])
 @pytest.mark.parametrize("name", ["trust_the_near", "take_the_newest"])
 def test_own_mixers_are_lawful(name: str, law: str):
     names = run_guide("write-a-mixer.md")
