@@ -42,7 +42,7 @@ def relay_sum(slots: int) -> GossipAlgorithm:
     and the receiver takes out what it had told itself: `m_{i→j} = S_i - m_{j→i}`. So a round costs
     one payload of the size of the model, which is kept in float32 or wider.
 
-    Needs a tree (`topology.chain`, `topology.binary_tree`, `topology.star`), a slot of its own for
+    Needs a tree (`topology.line`, `topology.binary_tree`, `topology.star`), a slot of its own for
     each neighbor, and a lossless transport. The weights of the neighbors are not used.
 
     Args:
