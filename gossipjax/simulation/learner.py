@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 from rich.progress import Progress
 
@@ -15,6 +16,7 @@ from gossipjax.mixing.base import GossipAlgorithm
 from gossipjax.simulation import rounds as engine
 from gossipjax.simulation.deliveries import DeliveryTrace
 from gossipjax.simulation.measures import Evaluate, consensus_distance, metrics_of, test_metrics
+from gossipjax.simulation.poisoning import Attack
 from gossipjax.simulation.results import Row, SimulationResult, read_rows, write_rows
 from gossipjax.topology import Topology
 from gossipjax.training.checkpoint import Checkpoints
@@ -35,6 +37,8 @@ def simulate(
     local_steps: int = 1,
     batch_size: int = 32,
     seed: int = 0,
+    attack: Attack | None = None,
+    is_byzantine: npt.ArrayLike | None = None,
     test_data: Batch | None = None,
     evaluate_fn: Evaluate | None = None,
     evaluate_every: int | None = None,
@@ -93,6 +97,8 @@ def simulate(
         local_steps: in each round.
         batch_size: samples of a local step.
         seed: decides batches and the algorithm's random choices.
+        attack: what Byzantine peers tell instead; see `gossipjax.simulation.poisoning`.
+        is_byzantine: bool `[N]`: who attacks; they do not count in the table.
         test_data: pytree of arrays `[samples, …]`, for evaluation.
         evaluate_fn: `(params, batch) → {name: scalar}`, means over the batch; by default the
             metrics of `loss_fn`.
@@ -121,12 +127,12 @@ def simulate(
     _check_driver(driver, count, rounds)
     _check_needs(algorithm, driver)
     window = driver.window if isinstance(driver, DeliveryTrace) else 1
-    setup = engine.Setup(algorithm, optimizer, loss_fn, local_steps, batch_size, window)
-    world = _world(shards, driver, count, seed)
+    setup = engine.Setup(algorithm, optimizer, loss_fn, local_steps, batch_size, window, attack)
+    world = _world(shards, driver, _byzantine(is_byzantine, attack, count), seed)
     state = engine.start(setup, init_params, jnp.uint32(seed), count)
     world, state = _spread(world, state, devices, count)
     metrics = evaluate_fn or metrics_of(loss_fn)
-    is_honest = np.ones(count, bool)
+    is_honest = ~np.asarray(world.is_byzantine)
     payload_bytes = engine.payload_bytes(setup, init_params)
 
     with _Run(state, checkpoint) as run, _bar(progress, rounds) as show:
@@ -229,21 +235,33 @@ def _check_needs(algorithm: GossipAlgorithm, driver: Topology | DeliveryTrace) -
 def _world(
     shards: Sequence[Batch],
     driver: Topology | DeliveryTrace,
-    peers: int,
+    is_byzantine: npt.NDArray[np.bool_],
     seed: int,
 ) -> engine.World:
     sizes = np.array([len(jax.tree.leaves(shard)[0]) for shard in shards])
     if not sizes.all():
         raise ValueError(f"shard {int(np.argmin(sizes))} is empty; every peer needs some samples")
-    shard_of = np.arange(peers) % len(shards)
+    shard_of = np.arange(len(is_byzantine)) % len(shards)
     starts = np.cumsum(sizes) - sizes
     return engine.World(
         data=jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *shards),
         start=jnp.asarray(starts[shard_of], jnp.uint32),
         size=jnp.asarray(sizes[shard_of], jnp.uint32),
         schedule=_schedule(driver),
+        is_byzantine=jnp.asarray(is_byzantine),
         key=jax.random.key(seed),
     )
+
+
+def _byzantine(
+    is_byzantine: npt.ArrayLike | None, attack: Attack | None, peers: int
+) -> npt.NDArray[np.bool_]:
+    if (is_byzantine is None) != (attack is None):
+        raise ValueError("an attack needs attackers and the other way round: give both")
+    mask = np.zeros(peers, bool) if is_byzantine is None else np.asarray(is_byzantine, bool)
+    if mask.shape != (peers,) or mask.all():
+        raise ValueError(f"is_byzantine is bool [{peers}] with an honest peer; got {mask}")
+    return mask
 
 
 def _schedule(driver: Topology | DeliveryTrace) -> engine.Schedule:
@@ -277,10 +295,10 @@ def _spread(
         spec = jax.sharding.PartitionSpec(*axes)
         return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
-    history = (state.payloads, state.versions)
-    state = put(state._replace(payloads=None, versions=None), "peers")
-    payloads, versions = put(history, None, "peers")
-    return put(world), state._replace(payloads=payloads, versions=versions)
+    payloads, versions = put((state.payloads, state.versions), None, "peers")
+    attack = put(state.attack)
+    state = put(state._replace(payloads=None, versions=None, attack=None), "peers")
+    return put(world), state._replace(payloads=payloads, versions=versions, attack=attack)
 
 
 @contextmanager

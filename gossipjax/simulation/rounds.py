@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from gossipjax.mixing.base import GossipAlgorithm, Neighbors, State
+from gossipjax.simulation.poisoning import Attack
 from gossipjax.training.workload import Loss
 from gossipjax.types import Params, Payload
 
@@ -22,6 +23,7 @@ class Setup(NamedTuple):
         local_steps: in each round.
         batch_size: of each local step.
         window: ticks of payloads that are kept; 1 keeps none but this round's.
+        attack: what Byzantine peers tell instead; None when all are honest.
     """
 
     algorithm: GossipAlgorithm
@@ -30,6 +32,7 @@ class Setup(NamedTuple):
     local_steps: int
     batch_size: int
     window: int
+    attack: Attack | None
 
 
 class Schedule(NamedTuple):
@@ -53,13 +56,15 @@ class World(NamedTuple):
         start: uint32 `[N]`: first sample of each peer's shard.
         size: uint32 `[N]`: samples of each peer's shard.
         schedule: who hears whom.
-        key: of the batches and of the loss.
+        is_byzantine: bool `[N]`.
+        key: of batches, losses and attacks.
     """
 
     data: Any
     start: jax.Array
     size: jax.Array
     schedule: Schedule
+    is_byzantine: jax.Array
     key: jax.Array
 
 
@@ -76,6 +81,7 @@ class Peers(NamedTuple):
         versions: the versions that went with it, `[window, N]`; None for 1.
         messages: float32: payloads mixed so far.
         staleness: float32: sum over them.
+        attack: state of the attack, of all attackers together; None without one.
     """
 
     params: Params
@@ -87,6 +93,7 @@ class Peers(NamedTuple):
     versions: jax.Array | None
     messages: jax.Array
     staleness: jax.Array
+    attack: Any
 
 
 @partial(jax.jit, static_argnames=("setup", "peers"))
@@ -95,11 +102,11 @@ def start(setup: Setup, params: Params, seed: jax.Array, peers: int) -> Peers:
     params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (peers, *leaf.shape)), params)
     state = jax.vmap(setup.algorithm.init)(params)
     keys = jax.vmap(jax.random.key)(seed * peers + jnp.arange(peers))
+    told = jax.eval_shape(jax.vmap(setup.algorithm.share), state, params, keys)[0]
     payloads = versions = None
     if setup.window > 1:
-        one = jax.eval_shape(jax.vmap(setup.algorithm.share), state, params, keys)[0]
         payloads = jax.tree.map(
-            lambda leaf: jnp.zeros((setup.window, *leaf.shape), leaf.dtype), one
+            lambda leaf: jnp.zeros((setup.window, *leaf.shape), leaf.dtype), told
         )
         versions = jnp.zeros((setup.window, peers))
     return Peers(
@@ -112,6 +119,7 @@ def start(setup: Setup, params: Params, seed: jax.Array, peers: int) -> Peers:
         versions=versions,
         messages=jnp.zeros(peers),
         staleness=jnp.zeros(peers),
+        attack=setup.attack and setup.attack.init(told),
     )
 
 
@@ -136,18 +144,19 @@ def advance(setup: Setup, world: World, peers: Peers, first: jax.Array, after: j
 def _round(setup: Setup, world: World, peers: Peers, tick: jax.Array) -> Peers:
     row = jax.tree.map(lambda leaf: leaf[tick % len(leaf)], world.schedule)
     trained = _train(setup, world, peers, tick)
-    payloads, trained = _share(setup, trained)
-    trained, heard_from = _remember(setup, trained, payloads, tick)
-    mixed = _mix(setup, trained, row, heard_from)
+    payloads, shared = _share(setup, world, trained, tick)
+    remembered, told = _remember(setup, shared, payloads, tick)
+    mixed = _mix(setup, world, remembered, row, told)
     if row.is_active is None:
         return mixed
-    # Who does not end a round in this tick stays as it was; what all have told is kept in any case.
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(row.is_active.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-        mixed._replace(payloads=None, versions=None),
-        peers._replace(payloads=None, versions=None),
-    )
-    return kept._replace(payloads=mixed.payloads, versions=mixed.versions)
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(row.is_active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    # Who does not end a round in this tick stays as it was; what belongs to all has moved on.
+    common = {"payloads": None, "versions": None, "attack": None}
+    kept = jax.tree.map(choose, mixed._replace(**common), peers._replace(**common))
+    return kept._replace(**{name: getattr(mixed, name) for name in common})
 
 
 def _train(setup: Setup, world: World, peers: Peers, tick: jax.Array) -> Peers:
@@ -174,19 +183,25 @@ def _train(setup: Setup, world: World, peers: Peers, tick: jax.Array) -> Peers:
     )
 
 
-def _share(setup: Setup, peers: Peers) -> tuple[Payload, Peers]:
+def _share(setup: Setup, world: World, peers: Peers, tick: jax.Array) -> tuple[Payload, Peers]:
     def share(state: State, params: Params, key_data: jax.Array):
         key, next_key = jax.random.split(jax.random.wrap_key_data(key_data))
         payload, state = setup.algorithm.share(state, params, key)
         return payload, state, jax.random.key_data(next_key)
 
     payloads, state, share_key = jax.vmap(share)(peers.state, peers.params, peers.share_key)
-    return payloads, peers._replace(state=state, share_key=share_key)
+    peers = peers._replace(state=state, share_key=share_key)
+    if setup.attack is None:
+        return payloads, peers
+    key = jax.random.fold_in(jax.random.fold_in(world.key, tick), 1)
+    payloads, attack = setup.attack.tell(peers.attack, payloads, world.is_byzantine, key)
+    return payloads, peers._replace(attack=attack)
 
 
 class _Told(NamedTuple):
     """Where payloads are gathered from: by author, or by tick and author."""
 
+    now: Payload
     payloads: Payload
     versions: jax.Array
     tick: jax.Array | None
@@ -196,15 +211,16 @@ def _remember(
     setup: Setup, peers: Peers, payloads: Payload, tick: jax.Array
 ) -> tuple[Peers, _Told]:
     if setup.window == 1:
-        return peers, _Told(payloads, peers.version, None)
+        return peers, _Told(payloads, payloads, peers.version, None)
     assert peers.versions is not None
     place = tick % setup.window
-    payloads = jax.tree.map(lambda kept, new: kept.at[place].set(new), peers.payloads, payloads)
+    kept = jax.tree.map(lambda kept, new: kept.at[place].set(new), peers.payloads, payloads)
     versions = peers.versions.at[place].set(peers.version)
-    return peers._replace(payloads=payloads, versions=versions), _Told(payloads, versions, tick)
+    peers = peers._replace(payloads=kept, versions=versions)
+    return peers, _Told(payloads, kept, versions, tick)
 
 
-def _mix(setup: Setup, peers: Peers, row: Schedule, told: _Told) -> Peers:
+def _mix(setup: Setup, world: World, peers: Peers, row: Schedule, told: _Told) -> Peers:
     where: Any = row.author
     if told.tick is not None and row.age is not None:
         where = ((told.tick - row.age) % setup.window, row.author)
@@ -218,6 +234,10 @@ def _mix(setup: Setup, peers: Peers, row: Schedule, told: _Told) -> Peers:
         slot_is_new=is_full,
         self_weight=row.self_weight,
     )
+    if setup.attack is not None and setup.attack.tell_each is not None:
+        lies = jax.vmap(setup.attack.tell_each)
+        heard = lies(told.now, neighbors, world.is_byzantine[row.author])
+        neighbors = neighbors._replace(payload=heard)
     params, state, info = jax.vmap(setup.algorithm.mix)(peers.state, peers.params, neighbors)
     version = info.self_weight * peers.version + (info.weight * versions).sum(axis=1)
     return peers._replace(

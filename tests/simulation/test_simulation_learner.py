@@ -15,7 +15,7 @@ import pytest
 
 import gossipjax as gj
 from gossipjax.mixing import GossipAlgorithm, Needs, chain, discount_staleness, weighted_mean
-from gossipjax.simulation import DeliveryTrace, asynchronous, clock
+from gossipjax.simulation import DeliveryTrace, asynchronous, clock, poisoning
 
 PEERS = 6
 RATE = 0.25
@@ -211,6 +211,27 @@ def test_four_devices_give_the_same_as_one():
     assert done.stdout == "same\n", done.stderr[-3000:]
 
 
+def test_attackers_tell_something_else():
+    is_byzantine = np.arange(PEERS) == 0
+    kept = {"attack": poisoning.stale(3), "is_byzantine": is_byzantine}
+    result = run(gj.topology.star, rounds=2, **kept)
+    first, second = np.zeros((PEERS, 3)), np.zeros((PEERS, 3))
+    weight = 1 / PEERS
+    first = RATE * TARGETS
+    hub = first[0]
+    first[1:] = (1 - weight) * first[1:] + weight * hub
+    second[1:] = (1 - RATE) * first[1:] + RATE * TARGETS[1:]
+    second[1:] = (1 - weight) * second[1:] + weight * hub  # which the hub tells once more
+    np.testing.assert_allclose(result.params["x"][1:], second[1:], atol=1e-5)
+
+
+def test_attackers_tell_each_receiver_something_else():
+    options = {"attack": poisoning.dissensus(1.0), "is_byzantine": np.arange(PEERS) < 2}
+    result = run(gj.topology.complete, rounds=3, **options)
+    alone = TARGETS * (1 - (1 - RATE) ** 3)
+    np.testing.assert_allclose(result.params["x"][2:], alone[2:], atol=1e-5)
+
+
 def needing(**needs: bool) -> GossipAlgorithm:
     return ALGORITHM._replace(needs=Needs(**needs))
 
@@ -234,6 +255,12 @@ def needing(**needs: bool) -> GossipAlgorithm:
             asynchronous(gj.topology.ring(PEERS), np.ones((2, PEERS), bool)),
             {"algorithm": needing(lossless=True)},
             "take a topology",
+        ),
+        (gj.topology.ring, {"attack": poisoning.zeros()}, "give both"),
+        (
+            gj.topology.ring,
+            {"attack": poisoning.zeros(), "is_byzantine": np.ones(PEERS)},
+            "an honest peer",
         ),
         (gj.topology.ring, {"devices": jax.devices() * 4}, "equal parts"),
     ],
