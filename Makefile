@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test test-slow test-install lint format docs bench clean
+.PHONY: demo test test-slow test-install lint format docs bench papers clean
 
 demo: $(VENV)/installed  ## Real peers on this machine learn together (options: make demo DEMO="--kill-one")
 	$(BIN)/python -m gossipjax.peer demo $(DEMO)
@@ -33,6 +33,9 @@ docs: $(VENV)/installed-dev  ## Build the documentation into site/, warnings are
 
 bench: $(VENV)/installed-dev  ## Every benchmark: tables on the screen, JSON in benchmarks/results/
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+papers: $(VENV)/installed-dev  ## Every paper example in full, about an hour: CSV and pictures in runs/, table in docs/papers.md
+	$(BIN)/python examples/papers/table.py
 
 clean:  ## Remove the virtual environment and what was built
 	rm -rf $(VENV) site build dist runs

@@ -18,18 +18,14 @@ About one minute on 2 CPU cores, seconds with --quick. Expected:
   as one identity, as ten, and as a thousand.
 """
 
-import argparse
-import csv
 import hashlib
 import math
-import subprocess
 import sys
 from bisect import bisect_left
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
+from reproduction import Outcome, Result, main, within
 
 from gossipjax.crypto import ecvrf
 from gossipjax.crypto.committee_size import Committee, agreement_failure
@@ -52,25 +48,6 @@ class Config:
     sybil_weight: int = 1000
     sybil_rounds: int = 4000
     seed: int = 2017
-
-
-class Result(NamedTuple):
-    """One claim, the bounds between which its figure should lie, and the figure."""
-
-    claim: str
-    low: float
-    obtained: float
-    high: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether it does."""
-        return self.low <= self.obtained <= self.high
-
-
-def within(claim: str, expected: float, obtained: float, error: float) -> Result:
-    """A claim with bounds of three standard errors around the expected figure."""
-    return Result(claim, expected - 3 * error, obtained, expected + 3 * error)
 
 
 def committee(size: int, fraction: float) -> Committee:
@@ -168,32 +145,13 @@ def by_sybils(config: Config) -> list[Result]:
     return results
 
 
-def write(config: Config, results: list[Result], path: Path) -> None:
-    """One line per claim, each with the configuration and the commit that it was obtained with."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([*Result._fields, "holds", *asdict(config), "commit"])
-        for result in results:
-            table.writerow([*result, result.holds, *asdict(config).values(), commit.strip()])
-
-
-def main() -> int:
-    """Run, print, write; non-zero when a claim does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller simulations, same claims")
-    config = Config()
-    if parser.parse_args().quick:
-        config = replace(config, importance_draws=100_000, rounds=1000, sybil_rounds=100)
+def reproduce(config: Config) -> Outcome:
+    """All claims."""
     results = exact(config) + importance_sampled(config)
-    results += by_sortition(config) + by_sybils(config)
-    for result in results:
-        verdict = "holds" if result.holds else "DOES NOT HOLD"
-        print("{:<36} {:10.4g} <= {:10.4g} <= {:10.4g}  {}".format(*result, verdict))
-    write(config, results, Path("runs/papers/gilad_2017_algorand.csv"))
-    return 0 if all(result.holds for result in results) else 1
+    return Outcome(results + by_sortition(config) + by_sybils(config))
 
+
+QUICK = {"importance_draws": 100_000, "rounds": 1000, "sybil_rounds": 100}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__file__, Config(), QUICK, reproduce))

@@ -62,6 +62,31 @@ def test_a_workload_of_ones_own_runs_from_its_file(tmp_path):
     assert (tmp_path / "run" / "params.msgpack").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("paper", sorted(path.stem for path in EXAMPLES.glob("papers/*.py")))
+PAPERS = sorted(path.stem for path in EXAMPLES.glob("papers/*_[0-9][0-9][0-9][0-9]_*.py"))
+
+
+@pytest.mark.parametrize("paper", PAPERS)
 def test_papers_hold_their_claims_in_the_quick_version(paper, tmp_path):
-    run(EXAMPLES / "papers" / f"{paper}.py", "--quick", folder=tmp_path)
+    script = EXAMPLES / "papers" / f"{paper}.py"
+    run(script, "--quick", folder=tmp_path)
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 200
+    figure = EXAMPLES / "papers" / "figures" / f"{paper}.py"
+    if figure.exists():
+        run(figure, folder=tmp_path)
+        assert (tmp_path / "runs" / "papers" / f"{paper}.png").stat().st_size > 1000
+
+
+def test_the_table_of_papers_is_made_of_their_results(tmp_path):
+    folder = tmp_path / "runs" / "papers"
+    folder.mkdir(parents=True)
+    (folder / "ying_2021_exponential_graph.csv").write_text(
+        "claim,low,obtained,high,note,holds,minutes,commit\n"
+        "gap,1.0,1.5,2.0,,True,0.5,abc\n"
+        "lead,0.0,-1.0,inf,(not here),False,0.5,abc\n",
+        encoding="utf-8",
+    )
+    run(EXAMPLES / "papers" / "table.py", "--only-table", folder=tmp_path)
+    table = (tmp_path / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert "| gap | 1 to 2 | 1.5 | yes |" in table
+    assert "| lead | ≥ 0 | -1 | no (not here) |" in table
+    assert "Exponential graphs: a large spectral gap" in table
