@@ -6,6 +6,14 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regenerate-transcripts",
+        action="store_true",
+        help="write tests/protocol/transcripts/ anew instead of comparing with it",
+    )
+
+
 @pytest.fixture
 def count_compilations() -> Callable[[], AbstractContextManager[list[str]]]:
     """`with count_compilations() as compiled:` collects an entry per program that XLA compiles."""

@@ -349,6 +349,8 @@ class Member:
 class Pump:
     """The network, and its clock."""
 
+    member_class = Member
+
     def __init__(self, config: ProtocolConfig | None = None, manifest: Manifest = SMALL):
         self.config = config or ProtocolConfig()
         self.manifest = manifest
@@ -382,7 +384,7 @@ class Pump:
             bootstrap=[member.address for member in bootstrap],
             **arguments,
         )
-        member = Member(self, number, machine, record)
+        member = self.member_class(self, number, machine, record)
         self.numbers[member.id] = number
         self.members.append(member)
         member.feed(DeadlinePassed())
