@@ -1,10 +1,8 @@
 """Epidemic Learning: a new random set of receivers in each round, and a plain mean."""
 
-import jax.numpy as jnp
-
 from gossipjax.algorithms.averaging import gossip
-from gossipjax.mixing.averaging import weighted_mean
-from gossipjax.mixing.base import GossipAlgorithm, Mixer, Neighbors, chain, reweigh
+from gossipjax.mixing.averaging import count_heads, weighted_mean
+from gossipjax.mixing.base import GossipAlgorithm, Mixer, chain, reweigh
 
 
 def epidemic_learning(mixer: Mixer | None = None) -> GossipAlgorithm:
@@ -24,10 +22,4 @@ def epidemic_learning(mixer: Mixer | None = None) -> GossipAlgorithm:
         de Vos et al. 2023, "Epidemic Learning: Boosting Decentralized Learning with Randomized
         Communication", algorithm 1.
     """
-    return gossip(chain(reweigh(_count_heads), mixer or weighted_mean()))
-
-
-def _count_heads(neighbors: Neighbors) -> Neighbors:
-    return neighbors._replace(
-        weight=jnp.sign(neighbors.weight), self_weight=jnp.sign(neighbors.self_weight)
-    )
+    return gossip(chain(reweigh(count_heads), mixer or weighted_mean()))

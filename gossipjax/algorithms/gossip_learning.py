@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gossipjax.mixing.averaging import weighted_mean
+from gossipjax.mixing.averaging import count_heads, weighted_mean
 from gossipjax.mixing.base import GossipAlgorithm, Neighbors
 from gossipjax.mixing.checks import require_at_least
 from gossipjax.mixing.staleness import weigh_by_age
@@ -68,15 +68,11 @@ def gossip_learning(
         if merge == "age":
             heard = weigh_by_age(heard, ages[0], ages[1:], limit=limit)
         else:
-            heard = _count_heads(heard, keeps_own=merge == "mean")
+            heard = count_heads(heard)
+        if merge == "replace":
+            heard = heard._replace(self_weight=jnp.float32(0))
         mixed, _, info = mean.mix((), params, heard)
         counted = jnp.append(info.self_weight, info.weight) > 0
         return mixed, jnp.where(counted, ages, 0).max(), info
 
     return GossipAlgorithm(init, share, mix)
-
-
-def _count_heads(neighbors: Neighbors, *, keeps_own: bool) -> Neighbors:
-    weight = jnp.sign(neighbors.weight)
-    own = jnp.sign(neighbors.self_weight)
-    return neighbors._replace(weight=weight, self_weight=own if keeps_own else jnp.float32(0))

@@ -143,6 +143,13 @@ def rounded(product: jax.Array) -> jax.Array:
     return jnp.minimum(product, jnp.finfo(product.dtype).max)
 
 
+def count_heads(neighbors: Neighbors) -> Neighbors:
+    """Weights of 1 for whatever has a weight, so that a mean is a plain mean."""
+    return neighbors._replace(
+        weight=jnp.sign(neighbors.weight), self_weight=jnp.sign(neighbors.self_weight)
+    )
+
+
 def info_of(shares: jax.Array) -> MixInfo:
     """Convex weights `[1 + K]` as diagnostics."""
     return MixInfo(shares[1:], shares[0])

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from gossipjax import algorithms, compression, topology
+from gossipjax.algorithms.gossip_learning import AgedModel
 from gossipjax.mixing import GossipAlgorithm, Neighbors
 from gossipjax.topology import Topology
 
 PEERS, SIZE, RATE, ROUNDS = 8, 5, 0.1, 15
+PEER_IDS = range(PEERS)
 RNG = np.random.default_rng(0)
 MATRICES = np.stack([np.diag(row) for row in RNG.uniform(0.5, 2, (PEERS, SIZE))])
 OFFSETS = RNG.normal(size=(PEERS, SIZE))
@@ -142,6 +144,23 @@ def gossip_learning(graph: Topology) -> Iterator[np.ndarray]:
         yield x
 
 
+def merging_walks(graph: Topology) -> Iterator[np.ndarray]:
+    """Ormándi et al.: the arriving model and the own one, half each."""
+    x = START
+    for step in range(ROUNDS):
+        x = x - RATE * gradient(x)
+        x = np.stack([(x[i] + x[graph.neighbors[step % graph.period, i, 0]]) / 2 for i in PEER_IDS])
+        yield x
+
+
+def random_walks(graph: Topology) -> Iterator[np.ndarray]:
+    """Ormándi et al.: the arriving model takes the place of the own one."""
+    x = START
+    for step in range(ROUNDS):
+        x = (x - RATE * gradient(x))[graph.neighbors[step % graph.period, :, 0]]
+        yield x
+
+
 def relay_sum(graph: Topology) -> Iterator[np.ndarray]:
     """The messages of algorithm 1, one for each direction of each edge."""
     links = [(i, j) for i, j in np.argwhere(graph.matrix() > 0) if i != j]
@@ -188,6 +207,8 @@ CASES: list[tuple[str, GossipAlgorithm, Oracle, Topology]] = [
     ("ad_psgd", algorithms.ad_psgd(), d_psgd, MATCHING),
     ("epidemic_learning", algorithms.epidemic_learning(), epidemic_learning, LOCAL),
     ("gossip_learning", algorithms.gossip_learning(), gossip_learning, ONE_PEER),
+    ("merging_walks", algorithms.gossip_learning("mean"), merging_walks, ONE_PEER),
+    ("random_walks", algorithms.gossip_learning("replace"), random_walks, ONE_PEER),
     ("fed_avg", algorithms.fed_avg(), gossip, FEDERATED),
     ("quasi_global", algorithms.quasi_global_momentum(), quasi_global_momentum, SMALL_WORLD),
     ("momentum", algorithms.decentralized_momentum(), decentralized_momentum, ONE_PEER),
@@ -207,3 +228,19 @@ def test_does_what_the_paper_says(algorithm: GossipAlgorithm, oracle: Oracle, gr
         zip(trained(algorithm, graph), oracle(graph), strict=True)
     ):
         np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=2e-5, err_msg=f"round {step}")
+
+
+def test_the_limited_merge_keeps_the_older_model_when_ages_are_far_apart():
+    algorithm = algorithms.gossip_learning(limit=3)
+    own, other = jnp.float32(1), jnp.float32(5)
+    for age, other_age, expected in ((9, 5, 1), (5, 9, 5), (8, 5, (8 + 5 * 5) / 13)):
+        neighbors = Neighbors(
+            payload=AgedModel(other[None], jnp.array([other_age])),
+            weight=jnp.ones(1),
+            staleness=jnp.zeros(1),
+            slot_is_new=jnp.ones(1, bool),
+            self_weight=jnp.float32(1),
+        )
+        mixed, merged_age, _ = algorithm.mix(jnp.int32(age - 1), own, neighbors)
+        assert float(mixed) == pytest.approx(expected)
+        assert int(merged_age) == max(age, other_age)
