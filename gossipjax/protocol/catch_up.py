@@ -41,8 +41,8 @@ class CatchUpMachine:
     Emits: `Send`, `Inspect`, `Refuse`.
     Keeps true: `is_done` never turns false again; until it is true, this peer offers nothing, so
     that untrained or outdated parameters have weight 0 with everybody; it turns true at most
-    `catch_up_patience_ns` after the first question, or when the transfer then under way has ended
-    or has no donor left; at most one payload is on its way.
+    `catch_up_patience_ns` after the first question or the last good chunk, when no donor is left
+    then; at most one payload is on its way.
     """
 
     def __init__(
@@ -154,6 +154,7 @@ class CatchUpMachine:
             self._held.pop(peer, None)
             raise
         self._strikes.pop(peer, None)
+        self._give_up_ns = now_ns + self._config.catch_up_patience_ns
         if transfer.missing:
             return effects
         for donor in transfer.sources:

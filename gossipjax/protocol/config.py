@@ -93,9 +93,8 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     so long it waits before it asks again."""
 
     catch_up_patience_ns: Positive = 60 * _SECOND
-    """A joiner that asked so long ago and still got nothing goes on with its own parameters: bounds
-    what neighbors that lie about their versions can hold up. A transfer with a donor left is waited
-    for."""
+    """A joiner that has got nothing for so long, and has no donor left, goes on with its own
+    parameters: bounds what neighbors that lie about their versions can hold up."""
 
     catch_up_donors_max: Positive = 4
     """Neighbors of which a joiner pulls the update that it adopts, at the same time. More are no

@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from gossipjax.simulation.cluster import Cluster
 from gossipjax.simulation.draws import Draws
 from gossipjax.simulation.host import payload_of
-from gossipjax.simulation.network import SECOND
+from gossipjax.simulation.network import SECOND, Link
 from gossipjax.simulation.participant import Participant, simulated_identity
 from gossipjax.types import PeerId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_body
-from gossipjax.wire.envelope import SealedUpdate, chunk_count, seal_record, seal_update
+from gossipjax.wire.envelope import (
+    SealedUpdate,
+    Verified,
+    chunk_count,
+    record_author,
+    seal_record,
+    seal_update,
+)
 from gossipjax.wire.messages import (
     AnyMessage,
     Chunk,
@@ -117,10 +124,13 @@ class Attacker(Participant):
         """Values like those of an honest peer, different each time."""
         return payload_of(self.id, self.draws.next_u64(), self.world.manifest)
 
-    def tell(self, peer: PeerId, held: Sequence[SealedUpdate]) -> None:
-        """Claim to hold these updates of one's own."""
-        own = self.record.sealed
-        self.send(peer, Snapshots(tuple(Snapshot(own, update.header.sealed) for update in held)))
+    def tell(
+        self, peer: PeerId, own: Sequence[SealedUpdate], others: Sequence[Snapshot] = ()
+    ) -> None:
+        """Claim to hold these updates."""
+        record = self.record.sealed
+        told = [Snapshot(record, update.header.sealed) for update in own]
+        self.send(peer, Snapshots((*told, *others)))
 
     def next_offer(self) -> Offer:
         """A new update of one's own."""
@@ -299,22 +309,36 @@ class Forger(Attacker):
 
 
 class LyingDonor(Attacker):
-    """Claims to be far ahead, and gives joiners chunks that are not the announced ones, or NaN."""
+    """Claims to be far ahead, and to hold what others have published.
+
+    It gives joiners chunks that are not the announced ones, NaN, or nothing.
+    """
 
     def __init__(self, cluster: Cluster, number: int, gang: list[Sealed]):
         super().__init__(cluster, number, gang)
         self.version = limits.INTEGER_MAX // 2
+        self._records: dict[PeerId, Sealed] = {}
+        self._heard: list[Snapshot] = []
+
+    def connected(self, record: Verified[PeerRecord], link: Link) -> None:
+        self._records[record_author(record.body)] = record.sealed
+
+    def offered(self, peer: PeerId, offer: Offer) -> None:
+        self._heard = [*self._heard, Snapshot(self._records[peer], offer.header)][-3:]
 
     def asked_for_snapshots(self, peer: PeerId) -> None:
         self.sequence += 1
         bad = bytes(range(256)) if self.draws.below(2) else b"\0\0\xc0\x7f" * 64  # 7fc00000: NaN
         size = self.world.manifest.nbytes
-        self.tell(peer, [self.seal(self.sequence, (bad * (size // len(bad) + 1))[:size])])
+        lie = self.seal(self.sequence, (bad * (size // len(bad) + 1))[:size])
+        self.tell(peer, [lie], self._heard)
 
     def asked_for_chunks(self, peer: PeerId, get: Get) -> None:
-        """Of two chunks, one is false."""
+        """Of two chunks, one is false; of those of others, one is false and one does not come."""
         update = self._served.get(get.root)
         if update is None:
+            if self.draws.below(2):
+                self.send(peer, Chunk(get.root, get.first, ()), bytes(limits.CHUNK_BYTES))
             return
         for index in range(get.first, get.first + get.count):
             data = bytes(update.chunk(index))

@@ -48,8 +48,9 @@ def test_a_view_that_is_full_meets_the_other_half_by_renewing():
     check_healing(config, halves, 60)
 
 
-def test_with_a_third_of_the_peers_crashed_at_once_the_rest_exchanges_as_before():
-    config = ClusterConfig(peers=30, seed=4, round_ns=2 * SECOND, start_ns=5 * SECOND)
+@pytest.mark.parametrize("seed", [4, 5, 6])
+def test_with_30_percent_of_the_peers_crashed_at_once_the_rest_exchanges_as_before(seed: int):
+    config = ClusterConfig(peers=30, seed=seed, round_ns=2 * SECOND, start_ns=5 * SECOND)
     cluster = Cluster(config)
     cluster.run_for(40 * SECOND)
 
@@ -63,8 +64,10 @@ def test_with_a_third_of_the_peers_crashed_at_once_the_rest_exchanges_as_before(
     usual = delivered_per_peer(60)
     crashed = tuple(range(1, 28, 3))
     Outage(at_ns=0, until_ns=0, peers=crashed, silently=True).begin(cluster)
-    cluster.run_for(20 * SECOND)
-    assert delivered_per_peer(60) >= 0.9 * usual
+    at_once = 3 * delivered_per_peer(20) / usual
+    later = delivered_per_peer(60) / usual
+    print(f"seed {seed}: {at_once:.2f} of the rate in the first 20 s, {later:.2f} after them")
+    assert later >= 0.9
     check_connected(cluster)
 
 
