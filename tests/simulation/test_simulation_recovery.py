@@ -48,7 +48,7 @@ def test_a_view_that_is_full_meets_the_other_half_by_renewing():
     check_healing(config, halves, 60)
 
 
-@pytest.mark.parametrize("seed", [4, 5, 6])
+@pytest.mark.parametrize("seed", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])
 def test_with_30_percent_of_the_peers_crashed_at_once_the_rest_exchanges_as_before(seed: int):
     config = ClusterConfig(peers=30, seed=seed, round_ns=2 * SECOND, start_ns=5 * SECOND)
     cluster = Cluster(config)
