@@ -3,7 +3,7 @@
 Nobody agrees on it with anybody: each peer counts what it has seen verified. The weight of i is
 
     work_i(e) = Σ_k  samples_k · 2^(-(e - e_k) / half_life)      over its verified updates k
-    weight_i  = min(1024, floor(work_i / unit)),   unit = Σ_j work_j / (16 · peers with work)
+    weight_i  = min(1024, floor(work_i / unit)),   unit = Σ_j work_j / (32 · peers with work)
 
 Linear, so that splitting one's work over identities gains nothing: n identities with one n-th of
 the work each have at most the weight of one. A new identity has none, and a ban takes it away. All
@@ -23,7 +23,7 @@ ADMISSION_EPOCHS = 2
 """An identity counts from the second epoch after the one in which it was first seen: it cannot be
 made to suit a draw, since what the draw hangs on did not exist when the identity was shown."""
 
-_UNITS_PER_PEER = 16
+_UNITS_PER_PEER = 32
 _STEPS_PER_HALVING = 64
 _FRACTION_BITS = 64
 _EPOCHS_CACHED = 4

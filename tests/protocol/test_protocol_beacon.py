@@ -40,7 +40,7 @@ def machine(number: int = 0, count: int = 5, now_s: int = START_S) -> BeaconMach
     return BeaconMachine(RUN, id_of(number), seed, SUITE, ledger, epoch_s=EPOCH_S, now_s=now_s)
 
 
-def draw(number: int, epoch: int, parent: bytes, weight: int = 16) -> Draw:
+def draw(number: int, epoch: int, parent: bytes, weight: int = 32) -> Draw:
     proof, beta = SUITE.prove(identity_of(number).vrf_seed, beacon_input(RUN, epoch, parent))
     ticket = Ticket(epoch, id_of(number), parent, proof)
     return Draw(ticket_value(beta, weight), 0, beta, ticket)

@@ -29,16 +29,16 @@ def weights(ledger: Ledger, epoch: int, count: int) -> list[int]:
 def test_founders_begin_equal_and_strangers_with_nothing():
     ledger = ledger_of(0, 1)
     ledger.meet(record_of(2).body, FIRST + 1)
-    assert weights(ledger, FIRST, 4) == [16, 16, 0, 0]
-    assert weights(ledger, FIRST + 9, 4) == [16, 16, 0, 0]
+    assert weights(ledger, FIRST, 4) == [32, 32, 0, 0]
+    assert weights(ledger, FIRST + 9, 4) == [32, 32, 0, 0]
     assert ledger.electorate(FIRST).of(id_of(9)) == 0
 
 
 def test_work_counts_from_the_next_epoch_on():
     ledger = ledger_of(0, 1)
     ledger.credit(id_of(0), 2 * FOUNDER, FIRST)
-    assert weights(ledger, FIRST, 2) == [16, 16]
-    assert weights(ledger, FIRST + 1, 2) == [24, 8]
+    assert weights(ledger, FIRST, 2) == [32, 32]
+    assert weights(ledger, FIRST + 1, 2) == [48, 16]
 
 
 def test_an_identity_counts_two_epochs_after_it_was_first_seen():
@@ -54,7 +54,7 @@ def test_work_of_the_unknown_or_none_is_no_work():
     ledger.credit(id_of(5), 100, FIRST)
     ledger.meet(record_of(1).body, FIRST + 1)
     ledger.credit(id_of(1), 0, FIRST + 1)
-    assert weights(ledger, FIRST + 9, 6) == [16, 0, 0, 0, 0, 0]
+    assert weights(ledger, FIRST + 9, 6) == [32, 0, 0, 0, 0, 0]
 
 
 @given(
@@ -66,7 +66,7 @@ def test_weights_follow_the_formula(credits: list[tuple[int, int, int]]):
     for number, samples, epoch in sorted(credits, key=lambda credit: credit[2]):
         ledger.credit(id_of(number), samples, FIRST + epoch)
         work[number] += samples * 0.5 ** ((60 - epoch) / HALF_LIFE)
-    unit = sum(work) / 64
+    unit = sum(work) / 128
     for found, one in zip(weights(ledger, now, 4), work, strict=True):
         # Decay moves in 64ths of a half-life: 1.1 % at most.
         assert math.floor(one / unit * 0.985) - 1 <= found <= one / unit * 1.015 + 1
@@ -82,7 +82,7 @@ def test_splitting_work_over_identities_gains_nothing(identities: int, samples: 
         found = weights(ledger, FIRST + 4, parts + 1)
         return sum(found[1:]) / max(1, sum(found))
 
-    assert share(identities) <= share(1) * (1 + 1 / 16) + 0.01
+    assert share(identities) <= share(1) * (1 + 1 / 32) + 0.01
 
 
 def test_no_weight_is_above_the_bound_of_sortition():
@@ -95,12 +95,12 @@ def test_a_ban_takes_weight_at_once_and_ends_with_nothing():
     ledger = ledger_of(0, 1)
     ledger.electorate(FIRST)
     ledger.ban(id_of(0), FIRST)
-    assert weights(ledger, FIRST, 2) == [0, 16]
-    assert weights(ledger, FIRST + 1, 2) == [0, 16]
+    assert weights(ledger, FIRST, 2) == [0, 32]
+    assert weights(ledger, FIRST + 1, 2) == [0, 32]
     ledger.credit(id_of(0), 100, FIRST + 4)
     assert ledger.is_banned(id_of(0), FIRST + 4)
     assert not ledger.is_banned(id_of(0), FIRST + 5)
-    assert weights(ledger, FIRST + 9, 2) == [0, 16]
+    assert weights(ledger, FIRST + 9, 2) == [0, 32]
     ledger.credit(id_of(0), FOUNDER, FIRST + 9)
     assert weights(ledger, FIRST + 10, 2)[0] > 0
 
@@ -112,7 +112,7 @@ def test_a_pardon_gives_back_what_the_ban_took():
         ledger.pardon(id_of(number))
         ledger.pardon(id_of(number))
         assert not ledger.is_banned(id_of(number), FIRST)
-    assert weights(ledger, FIRST + 1, 2) == [16, 16]
+    assert weights(ledger, FIRST + 1, 2) == [32, 32]
 
 
 def test_memory_is_bounded_and_the_least_work_gives_way():
