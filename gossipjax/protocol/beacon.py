@@ -15,6 +15,8 @@ else whoever draws under all parents and shows the best would have three draws.
 import hashlib
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
+from itertools import accumulate
 from typing import NamedTuple
 
 from gossipjax.crypto.committee_size import census_alarm
@@ -66,7 +68,7 @@ class _Epoch:
 
     def __init__(self):
         self.lowest: list[Draw] = []
-        self.seen = BoundedDict[tuple[bytes, bytes], None](_SEEN_MAX)
+        self.seen = BoundedDict[tuple[bytes, bytes], Draw](_SEEN_MAX)
         self.fixed: bytes | None = None
 
     @property
@@ -76,18 +78,25 @@ class _Epoch:
             return self.fixed
         return min(self.lowest, key=lambda draw: draw.order).beta
 
+    def told(self) -> list[Ticket]:
+        """The tickets to tell of: the one that E is made of, and the lowest others."""
+        best = self.best
+        first = sorted(self.lowest, key=lambda draw: draw.beta != best)
+        return [draw.ticket for draw in first[: limits.TICKETS_KEPT]]
+
     def add(self, draw: Draw) -> bool:
         """Keep one of the lowest tickets; whether it is one.
 
-        When the epoch is over, none gives way any more: it may be what somebody's E is made of.
+        When the epoch is over, more are kept: what is third with one, and so may be its E, may be
+        sixth with another that has heard of three late ones in time.
         """
-        lower = sum(other.value < draw.value for other in self.lowest)
-        if lower >= limits.TICKETS_KEPT:
+        if draw in self.lowest:
             return False
-        self.lowest.insert(lower, draw)
         kept = limits.TICKETS_KEPT if self.fixed is None else _LATE_KEPT
+        lower = sum(other.value < draw.value for other in self.lowest)
+        self.lowest.insert(lower, draw)
         del self.lowest[kept:]
-        return True
+        return lower < kept
 
 
 class BeaconMachine:
@@ -95,7 +104,7 @@ class BeaconMachine:
 
     Accepts: the time (`advance`), tickets of others.
     Emits: `Tickets` to hand to neighbors, about every twentieth of an epoch.
-    `is_cut_off` is the alarm of the last census: most weight was not heard for twenty epochs.
+    `alarms` counts how often the census found that most weight was not heard.
 
     Keeps true: an E of one's own never changes once its epoch is over; only identities with weight
     in the epoch of their ticket count; one ticket per identity and parent; memory is bounded.
@@ -108,6 +117,7 @@ class BeaconMachine:
         ledger: weights and keys.
         epoch_s: length of an epoch.
         now_s: Unix time.
+        founding_epochs: for so long this peer follows whatever chain it hears of.
     """
 
     def __init__(
@@ -120,6 +130,7 @@ class BeaconMachine:
         *,
         epoch_s: int,
         now_s: int,
+        founding_epochs: int = 1,
     ):
         self._run = run
         self._own = own
@@ -128,14 +139,11 @@ class BeaconMachine:
         self._ledger = ledger
         self._epoch_s = epoch_s
         self.epoch = now_s // epoch_s
-        self._first_epoch = self.epoch
+        self._first_epoch = self.epoch + founding_epochs - 1
         self._epochs = BoundedDict[int, _Epoch](EPOCHS_KEPT)
         self._has_drawn = False
         self._census: deque[int] = deque(maxlen=CENSUS_EPOCHS)
-        self.is_cut_off = False
-        self._alarm_above = int(
-            census_alarm(CENSUS_EPOCHS, CENSUS_FALSE_ALARM) * (1 << _CENSUS_BITS)
-        )
+        self.alarms = 0
 
     def advance(self, now_s: int) -> bool:
         """Take note of the time; whether a new epoch begins with it. Time never goes back."""
@@ -193,8 +201,7 @@ class BeaconMachine:
         if now_s % self._epoch_s < self._epoch_s // _PREVIOUS_PARTS:
             epochs.append(self.epoch - 1)
         known = [self._epochs[epoch] for epoch in epochs if epoch in self._epochs]
-        lowest = [draw for epoch in known for draw in epoch.lowest[: limits.TICKETS_KEPT]]
-        tickets = tuple(draw.ticket for draw in lowest)
+        tickets = tuple(ticket for epoch in known for ticket in epoch.told())
         return Tickets(tickets) if tickets else None
 
     def _end_epoch(self) -> None:
@@ -212,15 +219,15 @@ class BeaconMachine:
 
         `total weight · lowest value / 2^512` is exponentially distributed with mean 1 when
         everybody takes part, and with mean 1 / rho when a share rho does. The alarm is raised when
-        the sum over `CENSUS_EPOCHS` is so large that chance alone explains it once in a million
-        times: the others are out of reach, or have another chain of values since they were. So it
-        is also how the parts of a network that was split come together again.
+        the sum over the last n epochs, for some n up to `CENSUS_EPOCHS`, is so large that chance
+        alone explains it once in a million times: the others are out of reach, or have another
+        chain of values since they were. So it is also how the parts of a network that was split
+        come together again.
         """
         self._census.append(count)
-        if len(self._census) < CENSUS_EPOCHS:
-            return
-        self.is_cut_off = sum(self._census) > self._alarm_above
-        if self.is_cut_off:
+        sums = accumulate(reversed(self._census))
+        if any(total > bound for total, bound in zip(sums, _census_bounds(), strict=False)):
+            self.alarms += 1
             self._census.clear()
             self._first_epoch = self.epoch + 1
 
@@ -244,13 +251,15 @@ class BeaconMachine:
         rank = self._rank(ticket.epoch - 1, ticket.parent)
         if standing is None or not weight or rank is None:
             return False
-        epoch = self._of(ticket.epoch)
-        if (peer, ticket.parent) in epoch.seen or peer == self._own:
+        epoch, key = self._of(ticket.epoch), (peer, ticket.parent)
+        if peer == self._own:
             return False
-        alpha = beacon_input(self._run, ticket.epoch, ticket.parent)
-        beta = self._suite.verify_proof(standing.vrf_key, alpha, ticket.proof)
-        epoch.seen[peer, ticket.parent] = None
-        draw = Draw(ticket_value(beta, weight), rank, beta, ticket)
+        draw = epoch.seen.get(key)
+        if draw is None:
+            alpha = beacon_input(self._run, ticket.epoch, ticket.parent)
+            beta = self._suite.verify_proof(standing.vrf_key, alpha, ticket.proof)
+            draw = Draw(ticket_value(beta, weight), rank, beta, ticket)
+            epoch.seen[key] = draw
         return epoch.add(draw)
 
     def _rank(self, epoch: int, value: bytes) -> int | None:
@@ -268,6 +277,14 @@ class BeaconMachine:
 
     def _empty(self, epoch: int) -> bytes:
         return hashlib.sha512(_EMPTY_DOMAIN + self._run + epoch.to_bytes(8, "big")).digest()
+
+
+@cache
+def _census_bounds() -> list[int]:
+    """What the sum over the last 1, 2, … epochs exceeds by chance once in a million, all in all."""
+    chance = CENSUS_FALSE_ALARM / CENSUS_EPOCHS
+    sums = [census_alarm(epochs, chance) for epochs in range(1, CENSUS_EPOCHS + 1)]
+    return [int(total * (1 << _CENSUS_BITS)) for total in sums]
 
 
 def beacon_input(run: RunId, epoch: int, parent: bytes) -> bytes:

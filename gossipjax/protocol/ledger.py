@@ -73,7 +73,7 @@ class Ledger:
     """Standings of at most `size_max` peers with work and as many without.
 
     Keeps true: weights of an epoch do not change while it lasts, except by a ban; an identity that
-    was first seen in epoch e has no weight before e + 2; founders (those met in the first epoch of
+    was first seen in epoch e has no weight before e + 2; founders (those met in the first epochs of
     this memory, when nobody has done anything yet) begin with equal work, which decays as any.
 
     Args:
@@ -81,6 +81,7 @@ class Ledger:
         half_life: epochs after which work counts half.
         founder_work: samples that a founder begins with.
         ban_epochs: how long a ban lasts; afterwards its peer is a stranger.
+        founding_epochs: whom this peer meets in the first so many epochs is a founder.
         size_max: bounds memory.
     """
 
@@ -91,9 +92,11 @@ class Ledger:
         half_life: int,
         founder_work: int,
         ban_epochs: int,
+        founding_epochs: int = 1,
         size_max: int = 4096,
     ):
         self._first_epoch = first_epoch
+        self._founding_epochs = founding_epochs
         self._half_life = half_life
         self._founder_work = founder_work
         self._ban_epochs = ban_epochs
@@ -108,13 +111,12 @@ class Ledger:
         peer = record_author(record)
         if self.standing(peer) is not None:
             return
-        if epoch > self._first_epoch:
+        if epoch >= self._first_epoch + self._founding_epochs:
             self._strangers[peer] = Standing(record, epoch, 0)
             return
-        founded = Standing(record, epoch - ADMISSION_EPOCHS, 0)
-        self._strangers[peer] = founded
+        founded = Standing(record, self._first_epoch - ADMISSION_EPOCHS, 0)
         self._electorates.clear()
-        self._add(peer, founded, self._founder_work, epoch)
+        self._add(peer, founded, self._founder_work, self._first_epoch)
 
     def standing(self, peer: PeerId) -> Standing | None:
         """What is remembered of a peer."""

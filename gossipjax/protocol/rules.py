@@ -44,7 +44,10 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After so many epochs verified work counts half: a week of epochs of 120 s."""
 
     founder_samples: Positive = 1 << 16
-    """Work that each peer met in the first epoch of one's memory begins with; it decays as any."""
+    """Work that each peer met in the first epochs of one's memory begins with; it decays as any."""
+
+    founding_epochs: Positive = 5
+    """So many epochs are the first: enough to hear of everybody. Nothing is audited in them."""
 
     ban_epochs: Positive = 5040
     """How long a ban for proven misbehavior lasts. Whoever comes back has no weight."""

@@ -76,6 +76,7 @@ class VerificationMachine:
             half_life=rules.half_life_epochs,
             founder_work=rules.founder_samples,
             ban_epochs=rules.ban_epochs,
+            founding_epochs=rules.founding_epochs,
         )
         own_id, suite = record_author(own.body), opener.suite
         self._own_id = own_id
@@ -87,6 +88,7 @@ class VerificationMachine:
             self.ledger,
             epoch_s=rules.epoch_s,
             now_s=now_s,
+            founding_epochs=rules.founding_epochs,
         )
         self._committee = CommitteeMachine(opener.run, own_id, identity, suite, self.ledger, rules)
         self._held = BoundedDict[bytes, Committed](_HELD_MAX)
@@ -177,7 +179,10 @@ class VerificationMachine:
     def _open_cases(self, neighbors: Sequence[PeerId]) -> Effects:
         """Of the updates committed two epochs ago, those that the last value has drawn."""
         epoch = self.beacon.epoch - 1
-        value = self.beacon.value_of(epoch)
+        candidates = self.beacon.candidates(epoch)
+        if not candidates:
+            return []
+        value = candidates[0]
         effects: Effects = []
         for identifier, held in list(self._held.items()):
             if held.epoch > self.beacon.epoch - _COMMIT_EPOCHS:

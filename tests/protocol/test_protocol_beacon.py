@@ -72,7 +72,7 @@ def test_the_lowest_tickets_are_kept_and_the_lowest_becomes_the_value():
     assert not peer.on_tickets(others, at(E0)), "the same again"
     offer = peer.offer(at(E0))
     assert offer is not None
-    assert list(offer.tickets) == [d.ticket for d in draws[:3]]
+    assert list(offer.tickets) == [d.ticket for d in draws[:3]]  # the lowest is also the best
     assert peer.advance(at(E0 + 1))
     assert not peer.advance(at(E0 + 1))
     assert peer.value_of(E0) == draws[0].beta
@@ -178,19 +178,22 @@ def test_a_newcomer_judges_nothing_of_before_its_time_but_can_join_the_chain():
     assert peer.on_tickets([draw(1, E0, bytes(64)).ticket], at(E0))
 
 
-def test_census_is_quiet_when_all_are_heard_and_alarms_when_nobody_is():
-    alone, together = machine(count=60), machine(count=1)
+@pytest.mark.parametrize(
+    ("number", "count", "alarms"), [(0, 1, False), (0, 60, True), (9, 5, True), (9, 0, False)]
+)
+def test_the_census_alarms_who_does_not_hear_most_weight(number: int, count: int, alarms: bool):
+    """Alone; one of sixty; one without weight who hears nobody, or knows nobody."""
+    peer = machine(number, count)
     for epoch in range(E0, E0 + CENSUS_EPOCHS + 2):
-        for peer in (alone, together):
-            peer.advance(at(epoch))
-            assert epoch > E0 + CENSUS_EPOCHS or not peer.is_cut_off
-    assert alone.is_cut_off
-    assert not together.is_cut_off
-    nobody = machine(number=9, count=5)
-    for epoch in range(E0, E0 + CENSUS_EPOCHS + 2):
-        nobody.advance(at(epoch))
-    assert nobody.is_cut_off
-    empty = machine(number=9, count=0)
-    for epoch in range(E0, E0 + CENSUS_EPOCHS + 2):
-        empty.advance(at(epoch))
-    assert not empty.is_cut_off
+        peer.advance(at(epoch))
+    assert bool(peer.alarms) == alarms
+
+
+def test_who_was_cut_off_follows_whatever_chain_it_hears_of():
+    peer = machine(0, 60)
+    epoch = E0
+    while not peer.alarms:
+        epoch += 1
+        peer.advance(at(epoch))
+    assert peer.candidates(epoch - 1) == []
+    assert peer.on_tickets([draw(1, epoch, bytes(64)).ticket], at(epoch))

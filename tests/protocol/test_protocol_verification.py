@@ -40,7 +40,7 @@ from gossipjax.wire.messages import (
 )
 from gossipjax.wire.tensors import manifest_of
 
-RULES = Rules(epoch_s=20, audit_percent=100)
+RULES = Rules(epoch_s=20, audit_percent=100, founding_epochs=1)
 RUN = RunId(record_of(0).body.run)
 OTHER_FORM = manifest_of({"y": ((4,), "float32")})
 EQUIVOCATION = Evidence(
@@ -232,7 +232,7 @@ def test_cases_that_this_peer_cannot_judge_are_dropped():
     )
     for case in (stranger, old, early, expired):
         assert peer.hear(2, case) == []
-    picky = Solo(rules=Rules(epoch_s=20, audit_percent=1))
+    picky = Solo(rules=Rules(epoch_s=20, audit_percent=1, founding_epochs=1))
     picky.meet(2)
     beacon = verification(picky).beacon
     value = beacon.value_of(beacon.epoch)
@@ -360,11 +360,18 @@ def test_what_was_taken_is_audited_two_epochs_later_and_then_forgotten():
 
 
 def test_what_was_not_drawn_is_not_audited():
-    peer = Solo(rules=Rules(epoch_s=20, audit_percent=1))
+    peer = Solo(rules=Rules(epoch_s=20, audit_percent=1, founding_epochs=1))
     peer.meet(2)
     for sequence in range(5):
         take(peer, 2, sequence)
     assert cases_opened(peer, 80) == []
+
+
+def test_nothing_is_audited_while_peers_still_hear_of_each_other():
+    peer = Solo(rules=Rules(epoch_s=20, audit_percent=100, founding_epochs=5))
+    peer.meet(2)
+    take(peer, 2, 1)
+    assert cases_opened(peer, 79) == []
 
 
 def test_a_case_that_another_peer_was_faster_with_is_not_opened_again():

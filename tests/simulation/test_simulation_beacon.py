@@ -54,7 +54,7 @@ def test_the_census_alarms_a_peer_that_is_eclipsed(heard: int, alarms: bool):
     )
     for _ in range(22):
         swarm.run_epoch()
-    assert swarm.peers[0].is_cut_off == alarms
+    assert bool(swarm.peers[0].alarms) == alarms
 
 
 def test_a_network_that_was_split_has_one_chain_again():
@@ -69,7 +69,7 @@ def test_a_network_that_was_split_has_one_chain_again():
     values = [peer.value_of(epoch - 1) for peer in swarm.peers]
     assert not set(values[: parts[0]]) & set(values[parts[0] :])
     parts[0] = 24
-    for _ in range(24):
+    for _ in range(16):
         swarm.run_epoch()
     assert swarm.measure(swarm.peers[0].epoch - 2).acceptance >= 0.98
 

@@ -77,8 +77,7 @@ def forged(rules: Rules, threshold: int, draws: int, seed: int) -> int:
     won = 0
     for _ in range(draws):
         total = sum(
-            seats_of(rules, Role.JUDGE, peer, rng.randbytes(64), electorate)
-            for peer in adversarial
+            seats_of(rules, Role.JUDGE, peer, rng.randbytes(64), electorate) for peer in adversarial
         )
         won += total >= threshold
     return won

@@ -13,7 +13,7 @@ from gossipjax.protocol.rules import Rules
 from gossipjax.simulation.conduct import CONDUCTS
 from gossipjax.simulation.convictions import Convictions, run_attack
 
-RULES = Rules(epoch_s=20)
+RULES = Rules(epoch_s=20, founding_epochs=2)
 ATTACKS: list[str | None] = [None, *CONDUCTS]
 
 
