@@ -300,7 +300,7 @@ class PeerMachine:
             case Relay() if data is not None:
                 return self._relay.on_relay(sender, message, data, self.neighbors, now_ns)
             case Undelivered():
-                if not self._relay.is_cut_off(sender, message):
+                if not self._relay.on_undelivered(sender, message):
                     return []
                 peer = PeerId(message.target)
                 self._membership.lost(peer, now_ns)

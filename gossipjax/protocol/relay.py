@@ -122,7 +122,7 @@ class RelayMachine:
         self._queued_bytes += len(packet)
         return self._release(neighbors, now_ns)
 
-    def is_cut_off(self, teller: PeerId, message: Undelivered) -> bool:
+    def on_undelivered(self, teller: PeerId, message: Undelivered) -> bool:
         """Whether a neighbor was reached through this relay, which passes on no more."""
         return self._relay_of.get(PeerId(message.target)) == teller
 
