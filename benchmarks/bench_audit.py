@@ -43,7 +43,7 @@ from gossipjax.verification.direction import direction
 from gossipjax.verification.probe import Probe
 from gossipjax.verification.recompute import TOLERANCE, deviation, recompute
 from gossipjax.verification.rounds import (
-    SEGMENT_STEPS_MAX,
+    SEGMENT_STEPS,
     Task,
     assigned_batches,
     copy_state,
@@ -275,7 +275,7 @@ def best(work: Callable[[], object], options: argparse.Namespace) -> float:
 def cost_rows(name: str, costs: Costs, steps: int) -> tuple[Row, Row]:
     """What verification adds to one round: percent of its compute and of its bytes."""
     fanout = ProtocolConfig().fanout
-    segments = len(segment_lengths(steps, SEGMENT_STEPS_MAX))
+    segments = len(segment_lengths(steps, SEGMENT_STEPS["float32"]))
     state_payloads = costs.state_bytes / costs.payload_bytes
     share = affordable_share(
         auditors=AUDITORS, segments=segments, state_payloads=state_payloads, fanout=fanout

@@ -59,6 +59,7 @@ from gossipjax.wire.messages import (
     Evidence,
     Get,
     GetPeers,
+    GetRound,
     GetSnapshots,
     Hello,
     Leave,
@@ -69,6 +70,7 @@ from gossipjax.wire.messages import (
     Ping,
     Pong,
     Relay,
+    Round,
     Snapshots,
     Suspect,
     Tickets,
@@ -307,6 +309,8 @@ class PeerMachine:
                 return self._parted([Disconnect(peer, "its relay is gone")], now_ns)
             case DialBack():
                 return self._reachability.on_dial_back(sender, neighbor.record.body, now_ns)
+            case GetRound() | Round():  # audits are the shell's
+                return []
             case Chunk() | Relay():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} without data")
 

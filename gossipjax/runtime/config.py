@@ -69,6 +69,10 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Updates with a larger Euclidean norm are refused. With `inf` only what is not finite is, and
     the own parameters are shared without a look at them."""
 
+    archive_bytes_max: Annotated[int, Meta(ge=0)] = 1 << 28
+    """Memory for the states of own rounds that others may audit; the newest is kept in any case. A
+    round takes (segments + 1) · (parameters + optimizer state)."""
+
     connections_max: Annotated[int, Meta(ge=2)] = 128
     """Accepted connections, two per peer. Bounds memory at about 9 MiB each."""
 

@@ -18,6 +18,7 @@ import numpy as np
 from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite, ed25519_suite
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
+from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.effects import (
     Connect,
     Deliver,
@@ -37,10 +38,12 @@ from gossipjax.protocol.events import (
     Event,
     Inspected,
     Published,
+    Received,
     RecordSigned,
     Stopping,
 )
 from gossipjax.runtime.address import advertised_endpoint, describe_reachability
+from gossipjax.runtime.audits import Archive, AuditDesk
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.journal import Beginning, Journal
 from gossipjax.runtime.links import Links
@@ -49,6 +52,7 @@ from gossipjax.runtime.metrics import Metrics
 from gossipjax.runtime.store import Store, open_identity
 from gossipjax.runtime.work import inspect, seal
 from gossipjax.types import PeerId, RunId, short
+from gossipjax.verification.auditor import Auditor
 from gossipjax.wire.address import Address, format_join, parse_join
 from gossipjax.wire.envelope import (
     Verified,
@@ -102,6 +106,7 @@ class Host:
         manifest: tensors of a payload.
         version: model version to begin with.
         metrics: counters to keep.
+        auditor: of the run, where updates can be audited.
     """
 
     def __init__(
@@ -111,11 +116,14 @@ class Host:
         *,
         version: int,
         metrics: Metrics,
+        auditor: Auditor | None = None,
     ):
         self._config = config
         self._manifest = manifest
         self._first_version = version
         self._metrics = metrics
+        self._auditor = auditor
+        self._archive = Archive(config.archive_bytes_max)
         self._suite: CryptoSuite = ed25519_suite()
         self._run: RunId = run_id(config.run, manifest.digest)
         folder = Path(config.state_dir).expanduser() if config.state_dir else None
@@ -165,6 +173,25 @@ class Host:
         """Reserve a number for an update that will be published; between `start` and `stop`."""
         return self._store.next_sequence()
 
+    def audit(self, peer: PeerId) -> bool | None:
+        """Redo a random segment of the last update that was taken from a neighbor; waits for it.
+
+        Returns:
+            See `AuditDesk.audit`; None also when nothing was taken yet.
+        """
+        with self._lock:
+            loop = self._loop
+        if loop is None:
+            return None
+
+        async def audit() -> bool | None:
+            header = self._taken.get(peer)
+            if header is None:
+                return None
+            return await self._desk.audit(peer, header, secrets.randbits(32))
+
+        return asyncio.run_coroutine_threadsafe(audit(), loop).result()
+
     @property
     def is_here(self) -> bool:
         """Whether this is the process that started it, not one forked off."""
@@ -203,13 +230,15 @@ class Host:
         self._is_feeding = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._approved: dict[tuple[PeerId, bytes], list[np.ndarray]] = {}
+        self._taken = BoundedDict[PeerId, UpdateHeader](self._config.protocol.view_size)
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="gossipjax-worker")
         self._store = Store(self._store_folder, self._config.protocol.book_size)
         self._journal: Journal | None = None
         try:
             self._links = Links(
-                self._identity, self._config, self._metrics, self._run, self._suite, self._feed
+                self._identity, self._config, self._metrics, self._run, self._suite, self._arrived
             )
+            self._desk = AuditDesk(self._archive, self._auditor, self._links.send, self._in_worker)
             try:
                 await self._serve()
             finally:
@@ -284,6 +313,11 @@ class Host:
             expires_s=now_s + _RECORD_LIFE_S,
         )
         return seal_record(record, self._identity, self._suite)
+
+    def _arrived(self, event: Event) -> None:
+        """What the connections report: messages of audits are not the machine's."""
+        if not (isinstance(event, Received) and self._desk.takes(event)):
+            self._feed(event)
 
     def _feed(self, event: Event) -> None:
         """Hand an event to the machine and carry out what it wants, then arm the one timer.
@@ -370,16 +404,20 @@ class Host:
 
     async def _seal(self, outgoing: Outgoing) -> None:
         try:
-            update = await self._in_worker(
+            sequence = outgoing.sequence or self._store.next_sequence()
+            update, states = await self._in_worker(
                 seal,
                 outgoing,
-                outgoing.sequence or self._store.next_sequence(),
+                sequence,
                 manifest=self._manifest,
                 norm_max=self._config.norm_max,
                 run=self._run,
                 identity=self._identity,
                 suite=self._suite,
+                auditor=self._auditor,
             )
+            if states:
+                self._archive.keep(sequence, states)
             self._feed(Published(update))
         except RemoteProtocolError as error:
             _logger.warning("own parameters not shared, every peer would refuse them: %s", error)
@@ -407,6 +445,7 @@ class Host:
         header = effect.header.body
         author = PeerId(header.author)
         arrays = self._approved.pop((author, header.root), None)
+        self._taken[author] = header
         if arrays is not None:
             self.mailbox.deliver(
                 Arrival(author, arrays, header.version, header.samples, effect.adopt)

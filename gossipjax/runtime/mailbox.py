@@ -7,18 +7,21 @@ from typing import NamedTuple
 import numpy as np
 
 from gossipjax.types import PeerId
+from gossipjax.verification.rounds import CommittedRound
 
 
 class Outgoing(NamedTuple):
     """A payload to be sealed and offered: a function that gives its arrays, and its claims.
 
-    `sequence` is a number reserved for it before; None: the next one.
+    `sequence` is a number reserved for it before; None: the next one. `round` is the round of
+    training that it ends, when others may audit it.
     """
 
     arrays: Callable[[], list[np.ndarray]]
     version: int
     samples: int
     sequence: int | None = None
+    round: CommittedRound | None = None
 
 
 class Arrival(NamedTuple):

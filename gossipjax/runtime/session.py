@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +21,10 @@ from gossipjax.runtime.metrics import JsonLines
 from gossipjax.runtime.swarm import Swarm, join
 from gossipjax.training.checkpoint import Checkpoints
 from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
-from gossipjax.training.workload import PublicData, Shard, Workload
+from gossipjax.training.workload import Shard, Workload
 from gossipjax.types import Params, PeerId
-from gossipjax.verification.assignment import assignment
-from gossipjax.verification.rounds import Task, run_assigned_round
+from gossipjax.verification.auditor import Auditor
+from gossipjax.verification.rounds import run_committed_round
 
 _POLL_S = 0.1
 _WAIT_MAX_S = 60.0
@@ -119,13 +120,16 @@ class _Session:
         algorithm: GossipAlgorithm | None,
     ):
         self._workload = workload
-        self._public = _public_data(workload, config) if options.assigned else None
         self._algorithm = algorithm
         self._config = config
         self._options = options
         self._trainer = LocalTrainer(
             workload.loss, workload.optimizer, accumulate=options.accumulate
         )
+        self._auditor = None
+        if options.assigned:
+            _check_round(config)
+            self._auditor = Auditor(workload, self._trainer)
         self._checkpoints = Checkpoints(options.folder) if options.folder else None
         self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
         self._steps = 0
@@ -150,7 +154,12 @@ class _Session:
         swarm_config = msgspec.structs.replace(self._config, round_steps=1, metrics_file="")
         params = state.params
         with join(
-            swarm_config, params, self._algorithm, version=version, seed=options.shard.index
+            swarm_config,
+            params,
+            self._algorithm,
+            version=version,
+            seed=options.shard.index,
+            auditor=self._auditor,
         ) as swarm:
             if options.background:
                 give_way()
@@ -158,12 +167,9 @@ class _Session:
             self._wait_for_neighbors(swarm, stop)
             batches = self._workload.batches(options.shard, options.seed, self._steps)
             while not stop.is_set() and not self._has_ended(swarm):
-                sequence = swarm.next_sequence() if self._public is not None else None
-                state, report = self._round(state, swarm, sequence, batches)
+                state, report, mix = self._round(state, swarm, batches)
                 self._steps += report.steps
-                params = swarm.mix(
-                    state.params, steps=report.steps, samples=report.samples, sequence=sequence
-                )
+                params = mix(state.params, steps=report.steps, samples=report.samples)
                 state = self._trainer.at_version(state._replace(params=params), swarm.version)
                 on_round(self._after_round(swarm, params, report))
                 self._checkpoint_if_due(state, swarm)
@@ -202,14 +208,21 @@ class _Session:
         }
 
     def _round(
-        self, state: TrainState, swarm: Swarm, sequence: int | None, batches: Iterator[Any]
-    ) -> tuple[TrainState, RoundReport]:
-        if self._public is not None and sequence is not None:
-            task = Task(self._public, assignment(swarm.id, sequence, b""), swarm.version)
-            return run_assigned_round(self._trainer, state, task, self._config.round_steps)
-        if self._config.round_steps:
-            return self._trainer.run_round(state, batches, steps=self._config.round_steps)
-        return self._trainer.run_round(state, batches, seconds=self._config.round_seconds)
+        self, state: TrainState, swarm: Swarm, batches: Iterator[Any]
+    ) -> tuple[TrainState, RoundReport, Callable[..., Params]]:
+        """Train a round; also returns how to mix what it has led to."""
+        steps = self._config.round_steps
+        if self._auditor is not None:
+            sequence = swarm.next_sequence()
+            task = self._auditor.task(swarm.id, sequence, swarm.version)
+            length = self._auditor.segment_steps
+            done = run_committed_round(self._trainer, state, task, steps, length)
+            return done.state, done.report, partial(swarm.mix, sequence=sequence, done=done)
+        seconds = None if steps else self._config.round_seconds
+        state, report = self._trainer.run_round(
+            state, batches, steps=steps or None, seconds=seconds
+        )
+        return state, report, swarm.mix
 
     def _has_ended(self, swarm: Swarm) -> bool:
         until = self._options.until_version
@@ -275,14 +288,11 @@ class _Session:
         self._next_checkpoint_s = time.monotonic() + self._options.checkpoint_seconds
 
 
-def _public_data(workload: Workload, config: PeerConfig) -> PublicData:
-    if workload.public is None:
-        raise LocalProtocolError("this workload has no public data, so none can be assigned")
+def _check_round(config: PeerConfig) -> None:
     if not config.round_steps:
         raise LocalProtocolError(
             "a round on assigned data has a number of steps: set round_steps, for instance to 50"
         )
-    return workload.public
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from gossipjax.runtime.host import Host
 from gossipjax.runtime.mailbox import Arrival, Outgoing
 from gossipjax.runtime.metrics import JsonLines, Metrics, Snapshot
 from gossipjax.types import Params, Payload, PeerId
+from gossipjax.verification.auditor import Auditor
+from gossipjax.verification.rounds import CommittedRound
 from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
 
 
@@ -31,6 +33,7 @@ def join(
     *,
     version: int = 0,
     seed: int = 0,
+    auditor: Auditor | None = None,
     **overrides: Any,
 ) -> "Swarm":
     """Take part in a run.
@@ -50,6 +53,7 @@ def join(
             default the one that the settings name, which is `gossip` where they say nothing.
         version: local steps that `params` has absorbed; above 0 after a restart.
         seed: of the algorithm's random choices.
+        auditor: of the run, where updates can be audited: their payload is the parameters.
         **overrides: settings by name, for instance `slots=4`, `join=["gossipjax://…"]`.
 
     Returns:
@@ -61,7 +65,14 @@ def join(
     """
     if isinstance(algorithm, str):
         overrides["algorithm"], algorithm = algorithm, None
-    return Swarm(load_config(config, **overrides), params, algorithm, version=version, seed=seed)
+    return Swarm(
+        load_config(config, **overrides),
+        params,
+        algorithm,
+        version=version,
+        seed=seed,
+        auditor=auditor,
+    )
 
 
 class _Pending(NamedTuple):
@@ -88,11 +99,17 @@ class Swarm:
         *,
         version: int = 0,
         seed: int = 0,
+        auditor: Auditor | None = None,
     ):
         self._config = config
         self._algorithm = algorithm or configured_algorithm(config)
         _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
+        if auditor is not None and auditor.form.params != manifest:
+            raise LocalProtocolError(
+                "updates of this algorithm cannot be audited: they are not the parameters; "
+                "use gossip, or no auditor"
+            )
         self._form = _form(params)
         self._state = _init(self._algorithm, params)
         self._key = jax.random.key(seed)
@@ -109,7 +126,7 @@ class Swarm:
         self.round = 0
         self._next_round_s = 0.0
         self._metrics = Metrics()
-        self._host = Host(config, manifest, version=version, metrics=self._metrics)
+        self._host = Host(config, manifest, version=version, metrics=self._metrics, auditor=auditor)
         self.id: PeerId = self._host.id
         self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
         # Also when the swarm is forgotten, or the program ends without `close`.
@@ -132,6 +149,7 @@ class Swarm:
         steps: int = 1,
         samples: int | None = None,
         sequence: int | None = None,
+        done: CommittedRound | None = None,
     ) -> Params:
         """Share own parameters, fold in what has arrived; never waits for the network.
 
@@ -146,6 +164,7 @@ class Swarm:
                 between peers counts.
             sequence: what `next_sequence` gave for these parameters: for rounds on assigned data,
                 which follow from it.
+            done: the round that led to these parameters, for those who audit it.
 
         Returns:
             Parameters to go on with: `params` itself when no round is due.
@@ -157,7 +176,7 @@ class Swarm:
         self._count(steps, samples)
         if not self._is_round_due(steps):
             return params
-        self._publish(params, sequence)
+        self._publish(params, sequence, done)
         return self.fold_in(params)
 
     def share(self, params: Params, *, steps: int = 1, samples: int | None = None) -> bool:
@@ -236,6 +255,16 @@ class Swarm:
             "staleness_max": snapshot.staleness_max,
         }
 
+    def audit(self, peer: PeerId) -> bool | None:
+        """Redo a part of the last update that was taken from a neighbor; waits for the result.
+
+        Returns:
+            True when it is what its author says, False when it is not; None when nothing was taken
+            from this neighbor, when it does not show what it has committed to, or when this peer
+            joined without an auditor.
+        """
+        return self._host.audit(peer)
+
     def close(self) -> None:
         """Say goodbye to the neighbors and stop; may be called twice."""
         self._finalizer()
@@ -286,7 +315,12 @@ class Swarm:
             self._next_round_s = time.monotonic() + self._config.round_seconds
         return due
 
-    def _publish(self, params: Params, sequence: int | None = None) -> bool:
+    def _publish(
+        self,
+        params: Params,
+        sequence: int | None = None,
+        done: CommittedRound | None = None,
+    ) -> bool:
         self._check_form(params)
         self._settle_version()
         if self._samples:
@@ -302,6 +336,7 @@ class Swarm:
                 int(self._version),
                 self._last_samples,
                 sequence,
+                done,
             )
         )
         return True

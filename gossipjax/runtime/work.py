@@ -9,7 +9,10 @@ from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.runtime.mailbox import Outgoing
 from gossipjax.types import RunId
+from gossipjax.verification.auditor import Auditor
+from gossipjax.verification.states import PackedState
 from gossipjax.wire.envelope import SealedUpdate, seal_update
+from gossipjax.wire.merkle import chunk_tree
 from gossipjax.wire.tensors import Manifest, check_values, numpy_dtype, pack
 
 _ALIGNMENT = 64
@@ -24,8 +27,12 @@ def seal(
     run: RunId,
     identity: Identity,
     suite: CryptoSuite,
-) -> SealedUpdate:
+    auditor: Auditor | None = None,
+) -> tuple[SealedUpdate, list[PackedState]]:
     """Pack, hash and sign a payload, unless every peer would refuse it.
+
+    Returns:
+        The update, and the states that it commits to: none without a round or an auditor.
 
     Raises:
         RemoteProtocolError: (`nonfinite`, `norm`) as others would raise it.
@@ -33,8 +40,14 @@ def seal(
     arrays = outgoing.arrays()
     if math.isfinite(norm_max):
         check_values(manifest, arrays, norm_max)
-    return seal_update(
-        pack(manifest, arrays),
+    payload = pack(manifest, arrays)
+    tree = chunk_tree(payload)
+    claim, states = None, []
+    if auditor is not None and outgoing.round is not None:
+        claim, states = auditor.pack(outgoing.round, outgoing.version, payload, tree)
+    update = seal_update(
+        payload,
+        tree,
         run=run,
         sequence=sequence,
         version=outgoing.version,
@@ -42,7 +55,9 @@ def seal(
         manifest_digest=manifest.digest,
         identity=identity,
         suite=suite,
+        claim=claim,
     )
+    return update, states
 
 
 def inspect(

@@ -12,7 +12,7 @@ from gossipjax.wire import limits
 from gossipjax.wire.address import parse_endpoint
 from gossipjax.wire.codec import decode_body, encode
 from gossipjax.wire.merkle import MerkleTree, chunk_tree
-from gossipjax.wire.messages import PeerRecord, Sealed, UpdateHeader, Vote
+from gossipjax.wire.messages import PeerRecord, RoundClaim, Sealed, UpdateHeader, Vote
 
 T = TypeVar("T")
 
@@ -170,6 +170,7 @@ def chunk_size(size: int, index: int) -> int:
 
 def seal_update(
     payload: bytes | bytearray | memoryview,
+    tree: MerkleTree | None = None,
     *,
     run: RunId,
     sequence: int,
@@ -178,14 +179,17 @@ def seal_update(
     manifest_digest: bytes,
     identity: Identity,
     suite: CryptoSuite,
+    claim: RoundClaim | None = None,
 ) -> SealedUpdate:
     """Hash a packed payload into its Merkle root and sign the header. Payload must not change.
+
+    `tree` is over the payload's chunks, when the caller has it already.
 
     Raises:
         LocalProtocolError: a number is out of bounds, so that everybody would refuse the update.
     """
     view = memoryview(payload).toreadonly()
-    tree = chunk_tree(view)
+    tree = tree or chunk_tree(view)
     header = UpdateHeader(
         run=run,
         author=peer_id(run, identity.public.sign, identity.public.vrf),
@@ -195,6 +199,7 @@ def seal_update(
         manifest=manifest_digest,
         size=len(view),
         root=tree.root,
+        claim=claim,
     )
     return SealedUpdate(_seal(header, identity, suite, UPDATE_DOMAIN), view, tree)
 

@@ -74,6 +74,7 @@ REASONS = {
     "nonfinite": "NaN or infinity in a tensor",
     "proof": "a proof of a verifiable random function that does not belong to what it is for",
     "evidence": "evidence that proves nothing",
+    "claim": "a round of training that cannot have been as its author says",
     "norm": "a tensor tree whose Euclidean norm is above the limit",
 }
 """Every reason under which something that a peer sent is refused and counted."""

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gossipjax.wire import limits
+from gossipjax.wire.commitment import Opening
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -54,6 +55,22 @@ class PeerRecord(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
     expires_s: Counter
 
 
+class RoundClaim(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What an author says of the round of training that an update ends, so that it can be audited.
+
+    Attributes:
+        version: of the model at the start of the round.
+        steps: local steps of the round, on the samples that are assigned to it.
+        segments: into which it is cut.
+        states: commitment to the states at the boundaries: `gossipjax.wire.commitment`.
+    """
+
+    version: Counter
+    steps: Annotated[int, Meta(ge=1, le=limits.INTEGER_MAX)]
+    segments: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_MAX)]
+    states: Digest
+
+
 class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """What an author says of one payload; signed by the author.
 
@@ -66,6 +83,7 @@ class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
         manifest: digest of the tensor names, shapes and dtypes.
         size: payload bytes.
         root: Merkle root over the payload's chunks.
+        claim: of the round of training that the update ends; None where nobody audits.
     """
 
     run: Digest
@@ -76,6 +94,7 @@ class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     manifest: Digest
     size: Annotated[int, Meta(ge=1, le=limits.CHUNKS_MAX * limits.CHUNK_BYTES)]
     root: Digest
+    claim: RoundClaim | None = None
 
 
 class Verdict(IntEnum):
@@ -237,6 +256,23 @@ class Snapshots(Message, frozen=True, tag=12):
     snapshots: Annotated[tuple[Snapshot, ...], Meta(max_length=limits.SNAPSHOTS_PER_MESSAGE_MAX)]
 
 
+class GetRound(Message, frozen=True, tag=26):
+    """I audit segment `segment` of the round that your update `sequence` ends."""
+
+    sequence: Counter
+    segment: Annotated[int, Meta(ge=0, lt=limits.SEGMENTS_MAX)]
+
+
+class Round(Message, frozen=True, tag=27):
+    """Answer to `GetRound`: the segment's start and end, and the round's end; or nothing.
+
+    The states themselves are asked for by their roots, as the payload of an update is.
+    """
+
+    sequence: Counter
+    openings: Annotated[tuple[Opening, ...], Meta(max_length=3)]
+
+
 class Tickets(Message, frozen=True, tag=20):
     """The lowest tickets that the sender knows of this epoch and the one before."""
 
@@ -348,6 +384,8 @@ AnyMessage = (
     | Ballot
     | Evidence
     | Certificate
+    | GetRound
+    | Round
 )
 
 

@@ -80,6 +80,8 @@ def packed(value: Any) -> bytes:
     match value:
         case bool():
             return b"\xc3" if value else b"\xc2"
+        case None:
+            return b"\xc0"
         case int() if value < 0x80:
             return bytes([value])
         case int():
@@ -128,7 +130,7 @@ def test_vectors_follow_from_the_specification():
     record = packed(
         [run, sign_key, vrf_key, transport_key, addresses, 1_700_000_000_000, 1_702_592_000]
     )
-    header = packed([run, peer, 3, 1200, 64, manifest, len(payload), merkle_root])
+    header = packed([run, peer, 3, 1200, 64, manifest, len(payload), merkle_root, None])
     record_signature, header_signature = (
         SigningKey(sign).sign(b"gossipjax/v1/" + domain + b"\0" + body).signature
         for domain, body in ((b"record", record), (b"update", header))

@@ -57,7 +57,7 @@ def test_what_is_sealed_passes_inspection_and_what_would_not_is_not_sealed():
             run=RUN,
             identity=new_identity(),
             suite=SUITE,
-        )
+        )[0]
 
     update = sealed(1e3)
     header = update.header.body

@@ -20,7 +20,7 @@ def mean_square(params, batch, key):
 @pytest.fixture(scope="module")
 def round_():
     trainer = make_trainer()
-    return run_committed_round(trainer, make_state(trainer), make_task(), 40)
+    return run_committed_round(trainer, make_state(trainer), make_task(), 40, 40)
 
 
 def batches():
@@ -49,7 +49,7 @@ def test_who_trained_on_the_assigned_samples_knows_them_best():
     honest, idle = [], []
     for sequence in range(12):
         task = make_task(sequence=sequence, version=100)
-        start, end = run_committed_round(trainer, make_state(trainer), task, 4).boundaries
+        start, end = run_committed_round(trainer, make_state(trainer), task, 4, 4).boundaries
         assigned = list(itertools.islice(assigned_batches(task), 4))
         score = probe.score(start.params, end.params, private, assigned)
         honest.append(score.assigned - score.private)

@@ -23,12 +23,12 @@ def committed(steps=12, segment_steps=4, task=None, version=0, trainer=None):
 
 
 def test_a_round_is_cut_into_few_and_equal_segments():
-    assert segment_lengths(5) == [5]
-    assert segment_lengths(50) == [50]
-    assert segment_lengths(51) == [26, 25]
-    assert segment_lengths(500) == [50] * 10
+    assert segment_lengths(5, 50) == [5]
+    assert segment_lengths(50, 50) == [50]
+    assert segment_lengths(51, 50) == [26, 25]
+    assert segment_lengths(500, 50) == [50] * 10
     with pytest.raises(ValueError, match="at least one step"):
-        segment_lengths(0)
+        segment_lengths(0, 50)
 
 
 def test_each_segment_of_an_honest_round_repeats_bit_by_bit():
@@ -56,7 +56,8 @@ def test_what_the_author_puts_into_key_and_schedule_does_not_matter():
     trainer, task = make_trainer(), make_task(version=30)
     other = trainer.at_version(make_state(trainer)._replace(key=jax.random.key(99)), 399)
     ends = [
-        run_committed_round(trainer, state, task, 4).state for state in (make_state(trainer), other)
+        run_committed_round(trainer, state, task, 4, 4).state
+        for state in (make_state(trainer), other)
     ]
     jax.tree.map(np.testing.assert_array_equal, ends[0].params, ends[1].params)
 
@@ -69,7 +70,7 @@ def test_another_order_of_additions_is_within_the_tolerance(accumulate):
     optimizer = make_workload().optimizer
     workload = make_workload()._replace(loss=plain, optimizer=optimizer)
     author, task = make_trainer(workload), make_task()
-    round_ = run_committed_round(author, make_state(author), task, 40)
+    round_ = run_committed_round(author, make_state(author), task, 40, 40)
     auditor = make_trainer(workload, accumulate=accumulate)
     again = recompute(auditor, round_.boundaries[0], task, 0, 40)
     start, end = round_.boundaries

@@ -217,6 +217,7 @@ def evidence_of(headers: int, hops: int = 1) -> list[Any]:
     return [23, hops, raw_sealed(), [raw_sealed()] * headers]
 
 
+OPENING = [0, DIGEST, DIGEST, []]
 LIMITS: dict[str, tuple[Any, Any]] = {
     "Ping.nonce": ([2, limits.INTEGER_MAX, 0, 0], [2, limits.INTEGER_MAX + 1, 0, 0]),
     "Ping.version": ([2, 0, limits.INTEGER_MAX, 0], [2, 0, limits.INTEGER_MAX + 1, 0]),
@@ -256,6 +257,15 @@ LIMITS: dict[str, tuple[Any, Any]] = {
     "Certificate.hops": (certificate_of(0, hops=16), certificate_of(0, hops=17)),
     "Certificate.beacon": (certificate_of(0), certificate_of(0, beacon=bytes(63))),
     "Certificate.votes": (certificate_of(40), certificate_of(41)),
+    "GetRound.segment": ([26, 0, 1023], [26, 0, 1024]),
+    "Round.openings": ([27, 0, [OPENING] * 3], [27, 0, [OPENING] * 4]),
+    "Opening.index": ([27, 0, [[1024, *OPENING[1:]]]], [27, 0, [[1025, *OPENING[1:]]]]),
+    "Opening.params": ([27, 0, [OPENING]], [27, 0, [[0, bytes(31), DIGEST, []]]]),
+    "Opening.rest": ([27, 0, [OPENING]], [27, 0, [[0, DIGEST, bytes(33), []]]]),
+    "Opening.proof": (
+        [27, 0, [[0, DIGEST, DIGEST, [DIGEST] * 16]]],
+        [27, 0, [[0, DIGEST, DIGEST, [DIGEST] * 17]]],
+    ),
     "Leave.reason": ([11, "é" * 200], [11, "e" * 201]),
 }
 
@@ -268,7 +278,7 @@ def test_the_largest_value_passes_and_the_next_is_refused(name: str):
 
 
 RECORD = [DIGEST, DIGEST, DIGEST, DIGEST, [], 0, 0]
-HEADER = [DIGEST, DIGEST, 0, 0, 0, DIGEST, 1, DIGEST]
+HEADER = [DIGEST, DIGEST, 0, 0, 0, DIGEST, 1, DIGEST, None]
 
 VOTE = [DIGEST, DIGEST, 0, DIGEST, 1, DIGEST, 0, bytes(80)]
 BODY_LIMITS: dict[str, tuple[Any, int, Any, Any]] = {
@@ -298,6 +308,12 @@ BODY_LIMITS: dict[str, tuple[Any, int, Any, Any]] = {
     "verdict high": (Vote, 6, max(Verdict), max(Verdict) + 1),
     "verdict low": (Vote, 6, 0, -1),
     "proof": (Vote, 7, bytes(80), bytes(81)),
+    "claim": (UpdateHeader, 8, None, []),
+    "claim version": (UpdateHeader, 8, [0, 1, 1, DIGEST], [-1, 1, 1, DIGEST]),
+    "claim steps": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 0, 1, DIGEST]),
+    "claim segments low": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 1, 0, DIGEST]),
+    "claim segments high": (UpdateHeader, 8, [0, 1, 1024, DIGEST], [0, 1, 1025, DIGEST]),
+    "claim states": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 1, 1, bytes(31)]),
 }
 BODIES = {PeerRecord: RECORD, UpdateHeader: HEADER, Vote: VOTE}
 

@@ -8,6 +8,7 @@ from gossipjax.crypto.identity import Identity, identity_from_root
 from gossipjax.crypto.suite import ed25519_suite
 from gossipjax.types import RunId
 from gossipjax.wire import limits
+from gossipjax.wire.commitment import Opening
 from gossipjax.wire.envelope import Verified, run_id, seal_record
 from gossipjax.wire.messages import (
     Alive,
@@ -20,6 +21,7 @@ from gossipjax.wire.messages import (
     Evidence,
     Get,
     GetPeers,
+    GetRound,
     GetSnapshots,
     Hello,
     Leave,
@@ -31,6 +33,8 @@ from gossipjax.wire.messages import (
     Pong,
     Relay,
     Role,
+    Round,
+    RoundClaim,
     Sealed,
     Snapshot,
     Snapshots,
@@ -77,6 +81,8 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Ballot(6, SEALED),
         Evidence(6, SEALED, (SEALED, SEALED)),
         Certificate(6, SEALED, SEALED, 5, BEACON, (SEALED,)),
+        GetRound(1, 2),
+        Round(1, (Opening(2, DIGEST, DIGEST, (DIGEST,)),)),
     )
 }
 
@@ -104,6 +110,21 @@ votes = st.builds(
     case=digests,
     verdict=st.sampled_from(Verdict),
     proof=proofs,
+)
+segments = st.integers(0, limits.SEGMENTS_MAX - 1)
+openings = st.builds(
+    Opening,
+    segments,
+    digests,
+    digests,
+    st.lists(digests, max_size=limits.PROOF_HASHES_MAX).map(tuple),
+)
+claims = st.builds(
+    RoundClaim,
+    counters,
+    st.integers(1, limits.INTEGER_MAX),
+    st.integers(1, limits.SEGMENTS_MAX),
+    digests,
 )
 
 messages: st.SearchStrategy[AnyMessage] = st.one_of(
@@ -144,6 +165,8 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
         beacons,
         st.lists(sealed, max_size=4).map(tuple),
     ),
+    st.builds(GetRound, counters, segments),
+    st.builds(Round, counters, st.lists(openings, max_size=3).map(tuple)),
 )
 records = st.builds(
     PeerRecord,
@@ -165,6 +188,7 @@ headers = st.builds(
     manifest=digests,
     size=st.integers(1, limits.CHUNKS_MAX * limits.CHUNK_BYTES),
     root=digests,
+    claim=st.none() | claims,
 )
 
 

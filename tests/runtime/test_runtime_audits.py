@@ -1,0 +1,144 @@
+"""Audits between real peers: over ZeroMQ, from the author's bytes alone."""
+
+import functools
+import time
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gossipjax as gj
+from gossipjax.errors import LocalProtocolError
+from gossipjax.runtime.audits import Archive
+from gossipjax.simulation.misbehavior import misbehavior
+from gossipjax.training import LocalTrainer, load_workload
+from gossipjax.verification.auditor import Auditor
+from gossipjax.verification.rounds import run_committed_round
+from gossipjax.wire import limits
+from gossipjax.wire.commitment import check_opening
+from gossipjax.wire.merkle import leaf_hash, proves
+from gossipjax.wire.messages import Get
+
+STEPS = 6
+CONFIG = {"listen": "tcp://127.0.0.1:0", "round_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return load_workload("digits")
+
+
+@functools.cache  # so that the peers of all tests share what is compiled
+def auditor_of(workload):
+    return Auditor(workload)
+
+
+@functools.cache
+def trainer_of(workload):
+    return LocalTrainer(workload.loss, workload.optimizer)
+
+
+@contextmanager
+def two_peers(workload, algorithm=None):
+    params = workload.init(jax.random.key(0))
+    with (
+        gj.join(CONFIG, params, algorithm, auditor=auditor_of(workload)) as author,
+        gj.join(CONFIG, params, auditor=auditor_of(workload), join=[author.join_string]) as peer,
+    ):
+        wait_until(lambda: peer.neighbors and author.neighbors)
+        yield author, peer
+
+
+def wait_until(condition):
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def share_a_round(workload, author, trained=None):
+    """Train as the author's own session would, on what `trained` is, and share."""
+    auditor = auditor_of(workload)
+    trained = trained or workload
+    trainer = trainer_of(trained)
+    state = trainer.init(trained.init(jax.random.key(0)), key=jax.random.key(1))
+    sequence = author.next_sequence()
+    task = auditor.task(author.id, sequence, author.version)._replace(data=trained.public)
+    done = run_committed_round(trainer, state, task, STEPS, auditor.segment_steps)
+    author.mix(done.state.params, steps=STEPS, samples=192, sequence=sequence, done=done)
+
+
+def audit(author, peer):
+    wait_until(lambda: peer.audit(author.id) is not None)
+    return peer.audit(author.id)
+
+
+def test_an_honest_round_is_sound_again_and_again(workload):
+    with two_peers(workload) as (author, peer):
+        assert peer.audit(author.id) is None  # nothing taken yet
+        share_a_round(workload, author)
+        assert audit(author, peer) is True
+        assert author.audit(peer.id) is None
+        assert peer.metrics().updates_refused == author.metrics().updates_refused == {}
+
+
+@pytest.mark.parametrize("name", ["label_flip", "sign_flip"])
+def test_cheats_in_training_and_in_the_payload_are_found(workload, name):
+    cheat = misbehavior(name)
+    algorithm = cheat.algorithm(gj.gossip())
+    with two_peers(workload, algorithm) as (author, peer):
+        share_a_round(workload, author, cheat.workload(workload))
+        assert audit(author, peer) is False
+
+
+def test_an_update_without_a_claim_does_not_pass(workload):
+    with two_peers(workload) as (author, peer):
+        author.mix(workload.init(jax.random.key(0)), steps=STEPS)
+        assert audit(author, peer) is False
+
+
+def test_an_author_that_does_not_have_its_round_any_more_is_told_from_one_that_lies(workload):
+    with two_peers(workload) as (author, peer):
+        share_a_round(workload, author)
+        assert audit(author, peer) is True
+        author._host._archive._rounds.clear()
+        assert peer.audit(author.id) is None
+
+
+def test_an_algorithm_that_shares_anything_else_cannot_be_audited(workload):
+    params = workload.init(jax.random.key(0))
+    with pytest.raises(LocalProtocolError, match="cannot be audited"):
+        gj.join(CONFIG, params, "decentralized_momentum", auditor=auditor_of(workload))
+    with pytest.raises(LocalProtocolError, match="no public data"):
+        Auditor(workload._replace(public=None))
+
+
+def test_the_archive_serves_its_last_rounds_and_shared_buffers_survive():
+    params = {"w": jnp.arange(300_000, dtype=jnp.float32)}
+    workload = load_workload("digits")._replace(init=lambda key: params)
+    trainer = LocalTrainer(workload.loss, workload.optimizer)
+    form = Auditor(workload, trainer).form
+
+    def packed(shift):
+        state = trainer.init({"w": params["w"] + shift}, key=jax.random.key(0))
+        return form.pack(state)
+
+    states = [packed(shift) for shift in range(4)]
+    per_state = len(states[0].params) + len(states[0].rest)
+    archive = Archive(bytes_max=4 * per_state)
+    for sequence in range(3):  # the end of each is the start of the next
+        archive.keep(sequence, states[sequence : sequence + 2])
+    assert archive.openings(0, 0) == ()
+    assert archive.openings(1, 1) == ()
+    root = archive._rounds[1].commitment.root
+    opened = [check_opening(root, 1, opening) for opening in archive.openings(1, 0)]
+    assert opened == [states[1].digest, states[2].digest, states[2].digest]
+    assert archive.chunks(Get(states[0].params_tree.root, 0, 8)) == []
+    chunks = archive.chunks(Get(states[1].params_tree.root, 0, 8))
+    assert b"".join(data for _, data in chunks) == bytes(states[1].params)
+    assert [len(data) for _, data in chunks] == [limits.CHUNK_BYTES, 1_200_000 - limits.CHUNK_BYTES]
+    for chunk, data in chunks:
+        assert proves(chunk.root, chunk.index, 2, leaf_hash(data), chunk.proof)
+    assert np.frombuffer(bytes(states[2].params), np.float32)[0] == 2
