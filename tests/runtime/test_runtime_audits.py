@@ -21,7 +21,7 @@ from gossipjax.wire.commitment import check_opening
 from gossipjax.wire.merkle import leaf_hash, proves
 from gossipjax.wire.messages import Get
 
-STEPS = 6
+STEPS = 5  # one segment: every audit sees the whole round
 CONFIG = {"listen": "tcp://127.0.0.1:0", "round_steps": 1}
 
 
@@ -67,7 +67,7 @@ def share_a_round(workload, author, trained=None):
     sequence = author.next_sequence()
     task = auditor.task(author.id, sequence, author.version)._replace(data=trained.public)
     done = run_committed_round(trainer, state, task, STEPS, auditor.segment_steps)
-    author.mix(done.state.params, steps=STEPS, samples=192, sequence=sequence, done=done)
+    author.mix(done.state.params, steps=STEPS, samples=160, sequence=sequence, done=done)
 
 
 def audit(author, peer):
