@@ -48,6 +48,9 @@ def two_peers(workload, algorithm=None):
         gj.join(CONFIG, params, auditor=auditor_of(workload), join=[author.join_string]) as peer,
     ):
         wait_until(lambda: peer.neighbors and author.neighbors)
+        wait_until(
+            lambda: peer.has_caught_up and author.has_caught_up
+        )  # before it, nothing is told
         yield author, peer
 
 
