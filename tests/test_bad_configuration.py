@@ -28,7 +28,7 @@ def simulate(algorithm: Any, graph: Any = topology.ring, peers: int = 6, **optio
     return gj.simulate(algorithm, optax.sgd(0.1), loss, start, shards, topology=graph, **options)
 
 
-def join(mixer: mixing.Mixer | None = None, algorithm: Any = None, **settings: Any) -> Any:
+def join(mixer: mixing.Mixer | str = "mean", algorithm: Any = None, **settings: Any) -> Any:
     chosen = algorithm or gj.gossip(mixer)
     config = {"listen": "tcp://127.0.0.1:0", **settings}
     return gj.join(config, {"x": jnp.zeros(3)}, chosen)
@@ -80,6 +80,11 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown option of an algorithm": (
         lambda: load_algorithm("gossip_learning", limits=3),
         "Its options: merge, limit",
+    ),
+    "unknown mixer of an algorithm": (
+        lambda: load_algorithm("quasi_global_momentum", mixer="trimed_mean"),
+        "there is no mixer 'trimed_mean'; choose one of mean, balance, clip, nearest, median, "
+        "trimmed_mean",
     ),
     "unknown setting": (
         lambda: join(slot=3),

@@ -172,7 +172,8 @@ def test_the_settings_name_the_algorithm(join, tmp_path):
     own = {"algorithm": f"{path}:stubborn", "algorithm_options": {"weight": 0}}
     params: list[Any] = [{"w": jnp.zeros(3)}, {"w": jnp.ones(3)}]
     a = join(params[0], **own)
-    b = join(params[1], a, algorithm=gj.algorithms.quasi_global_momentum())
+    options = {"mixer": "median", "momentum": 0.5}
+    b = join(params[1], a, algorithm="quasi_global_momentum", algorithm_options=options)
     mix_until([a, b], params, lambda p: spread(p) < 0.01 and a.metrics().updates_mixed)
     np.testing.assert_array_equal(params[0]["w"], 0)
 
