@@ -1,6 +1,7 @@
 """Every parameter of the protocol, with its reason."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -18,6 +19,14 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fanout: Positive = 3
     """Neighbors that are offered each update. A rumor needs about log(n) rounds to reach everyone
     for any fanout ≥ 1; traffic per round is `fanout` payloads whatever the size of the network."""
+
+    offer_to: Literal["random", "near"] | tuple[str, ...] = "random"
+    """Whom updates are offered to. `random`: `fanout` partners drawn anew each time, so that the
+    rounds are those of epidemic learning with s = `fanout`. `near`: one of them is drawn like that,
+    the others from the half of the neighbors with the shortest round trip; one random neighbor is
+    enough to keep a graph of near ones connected (GoCast, Tang, Chang and Ward 2005, section 2).
+    A list of peer ids, 64 hexadecimal digits each: always these, whenever they are connected, for a
+    fixed topology; they are dialled before others, and `fanout` does not count."""
 
     view_size: Positive = 16
     """Neighbors of a peer on average: it dials others while it has less than half as many, others
@@ -117,7 +126,10 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Refuse values and combinations that cannot work."""
+        self._check_audience()
         for name in self.__struct_fields__:
+            if name == "offer_to":
+                continue
             least = 0 if name == "relay_bytes_per_s" else 1
             if getattr(self, name) < least:
                 raise LocalProtocolError(f"expected {name} ≥ {least}, got {getattr(self, name)}")
@@ -128,3 +140,26 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         if self.retry_min_ns > self.retry_max_ns:
             raise LocalProtocolError("expected retry_min_ns ≤ retry_max_ns")
+
+    def _check_audience(self) -> None:
+        if self.offer_to == "near" and self.fanout < 2:
+            raise LocalProtocolError(
+                "expected fanout ≥ 2 with offer_to = near: one of the neighbors is drawn at random"
+            )
+        if isinstance(self.offer_to, str):
+            if self.offer_to not in ("random", "near"):
+                raise LocalProtocolError(
+                    f"offer_to: expected random, near or a list of peer ids, got {self.offer_to!r}"
+                )
+            return
+        slots = (self.view_size + 1) // 2
+        if not 1 <= len(set(self.offer_to)) == len(self.offer_to) <= slots:
+            raise LocalProtocolError(
+                f"offer_to: expected 1 to {slots} different peer ids (half of view_size), got "
+                f"{len(self.offer_to)} of which {len(set(self.offer_to))} differ"
+            )
+        for text in self.offer_to:
+            if not re.fullmatch("[0-9a-f]{64}", text):
+                raise LocalProtocolError(
+                    f"offer_to: expected 64 lower-case hexadecimal digits, got {text!r}"
+                )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
+from gossipjax.protocol.audience import near_and_random
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Disconnect, Effects, Send
 from gossipjax.protocol.neighbor import Neighbor
@@ -137,6 +138,17 @@ class MembershipMachine:
             partners.append((first or second).pop())
         return partners
 
+    def audience(self) -> list[PeerId]:
+        """Whom to offer an update to, as the parameter `offer_to` says."""
+        config = self._config
+        if config.offer_to == "random":
+            return self.partners(config.fanout)
+        trusted = {peer: self.neighbors[peer] for peer in self.trusted_neighbors()}
+        if config.offer_to == "near":
+            return near_and_random(trusted, self.partners(1), config.fanout, self._rng)
+        listed = [PeerId(bytes.fromhex(text)) for text in config.offer_to]
+        return [peer for peer in listed if peer in trusted]
+
     # ---- connections ---------------------------------------------------------------------------
 
     def connected(
@@ -169,7 +181,7 @@ class MembershipMachine:
         parted = self._make_room([replaced] if replaced is not None else [], now_ns, newcomer=peer)
         if neighbor is known or peer not in self.neighbors:
             return effects + parted
-        effects.append(Send(peer, self._ping(version)))
+        effects.append(Send(peer, self._ping(neighbor, version, now_ns)))
         if len(self._records.book) < _RECORDS_PER_PLACE * self._config.view_size:
             effects.append(Send(peer, GetPeers()))
         return effects + parted
@@ -209,8 +221,9 @@ class MembershipMachine:
         self._note_keep_alive(peer, ping)
         return [Send(peer, Pong(ping.nonce, version, self._suspicions.incarnation))]
 
-    def on_pong(self, peer: PeerId, pong: Pong) -> Effects:
-        """Note how far the peer is."""
+    def on_pong(self, peer: PeerId, pong: Pong, now_ns: Nanoseconds) -> Effects:
+        """Note how far the peer is, in steps and in time."""
+        self.neighbors[peer].answered(now_ns)
         self._note_keep_alive(peer, pong)
         return []
 
@@ -300,7 +313,7 @@ class MembershipMachine:
             neighbor.suspected = silence_ns >= self._config.suspect_after_ns
             if silence_ns < self._config.probe_interval_ns // 2:
                 continue  # it has probed this peer, so it need not be probed
-            effects.append(Send(peer, self._ping(version)))
+            effects.append(Send(peer, self._ping(neighbor, version, now_ns)))
         return effects + self._ask_witnesses()
 
     def _ask_witnesses(self) -> Effects:
@@ -355,7 +368,8 @@ class MembershipMachine:
         self.neighbors[peer].version = message.version
         self._suspicions.note(self.neighbors[peer], message.incarnation)
 
-    def _ping(self, version: int) -> Ping:
+    def _ping(self, neighbor: Neighbor, version: int, now_ns: Nanoseconds) -> Ping:
+        neighbor.pinged_ns = now_ns
         nonce = self._rng.below(limits.INTEGER_MAX)
         return Ping(nonce, version, self._suspicions.incarnation)
 

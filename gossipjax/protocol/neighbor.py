@@ -16,6 +16,8 @@ class Neighbor:
         last_heard_ns: when it last sent something.
         suspected: whether it has been silent for too long to be offered anything.
         version: of its model, as of its last keep-alive or offer.
+        pinged_ns: when a `Ping` was sent to it that it has not answered; None: there is none.
+        round_trip_ns: from a `Ping` to its `Pong`, smoothed as in RFC 6298; None: not known yet.
         incarnation: as of its last keep-alive; see `wire.messages.Suspect`.
         answers_due: `GetPeers` sent without a `Peers` back.
         allowance: what it may still ask.
@@ -32,7 +34,9 @@ class Neighbor:
         "incarnation",
         "last_heard_ns",
         "network",
+        "pinged_ns",
         "record",
+        "round_trip_ns",
         "suspected",
         "version",
     )
@@ -44,9 +48,19 @@ class Neighbor:
         self.last_heard_ns = now_ns
         self.suspected = False
         self.version: int | None = None
+        self.pinged_ns: Nanoseconds | None = None
+        self.round_trip_ns: Nanoseconds | None = None
         # Numbers of records grow from life to life, so this one is above all of earlier lives.
         self.incarnation = record.body.sequence
         self.answers_due = 0
         self.allowance = Allowance()
         self.asked_ns: Nanoseconds | None = None
         self.asked_by: dict[PeerId, None] = {}
+
+    def answered(self, now_ns: Nanoseconds) -> None:
+        """A `Pong` has come: note how far away the peer is."""
+        if self.pinged_ns is None:
+            return
+        took_ns, self.pinged_ns = now_ns - self.pinged_ns, None
+        known_ns = self.round_trip_ns
+        self.round_trip_ns = took_ns if known_ns is None else (7 * known_ns + took_ns) // 8

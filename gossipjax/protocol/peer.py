@@ -265,7 +265,7 @@ class PeerMachine:
             case Ping():
                 return self._membership.on_ping(sender, message, self._claim)
             case Pong():
-                return self._membership.on_pong(sender, message)
+                return self._membership.on_pong(sender, message, now_ns)
             case Chunk() if data is not None:
                 catching_up = self._catch_up.expects(message.root)
                 machine = self._catch_up if catching_up else self._dissemination
@@ -363,8 +363,7 @@ class PeerMachine:
         self._version = event.update.header.body.version
         if not self._catch_up.may_offer(self._version):
             return []
-        neighbors = self._membership.partners(self._config.fanout)
-        return self._uploads.publish(event.update, neighbors)
+        return self._uploads.publish(event.update, self._membership.audience())
 
     def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
         banned = self._is_banned(event.author, now_ns)

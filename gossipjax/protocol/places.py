@@ -50,6 +50,8 @@ class Places:
         self._dialer = Dialer(config, rng, [address.transport_key for address in self._bootstrap])
         self._book = book
         self._neighbors = neighbors
+        listed = () if isinstance(config.offer_to, str) else config.offer_to
+        self._wanted = dict.fromkeys(bytes.fromhex(text) for text in listed)
         self._view = RankedView((config.view_size + 1) // 2, secret)
         self._missing = BoundedDict[PeerId, None](2 * config.view_size)
         self.next_ns: Nanoseconds = 0
@@ -162,7 +164,12 @@ class Places:
         return dialled, demoted
 
     def _best(self, slot: Slot, networks: dict[bytes, bytes]) -> bytes | None:
-        """Of the candidates, and of who has the slot."""
+        """Of the candidates, and of who has the slot; those of a fixed topology come first."""
+        if slot.peer in self._wanted:
+            return slot.peer
+        for key in networks:
+            if key in self._wanted:
+                return key
         if slot.peer is not None:
             networks = {**networks, slot.peer: self._neighbors[slot.peer].network}
         return best(slot.seed, networks) if networks else None
