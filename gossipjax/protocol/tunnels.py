@@ -34,6 +34,7 @@ from gossipjax.wire.messages import AnyMessage, Hello, PeerRecord, Relay, is_bul
 
 _OPENING, _ANSWER, _FROM_OPENER, _FROM_ANSWERER = range(4)
 _UNFINISHED_MAX = 64
+_OPENINGS_PER_SECOND = 16  # through one relay: each costs three exchanges and a signature
 _LENGTH_BYTES = 2
 
 Outcome = Send | Refuse | Event
@@ -81,6 +82,7 @@ class Tunnels:
         self._draw_secret = draw_secret
         self._openings = BoundedDict[PeerId, _Opening](_UNFINISHED_MAX)
         self._answered = BoundedDict[PeerId, _Tunnel](_UNFINISHED_MAX)
+        self._openings_taken = BoundedDict[tuple[PeerId, int], int](_UNFINISHED_MAX)
         # By peer and by the kind of the own packets: two, when both have opened one.
         self._tunnels: dict[PeerId, dict[int, _Tunnel]] = {}
         public = identity.public
@@ -146,6 +148,10 @@ class Tunnels:
         return [PeerLost(peer) for peer in lost]
 
     def _on_opening(self, source: PeerId, relay: PeerId, body: bytes, now_s: int) -> list[Outcome]:
+        taken = self._openings_taken.get((relay, now_s), 0)
+        if taken == _OPENINGS_PER_SECOND:
+            return [Refuse(relay, "rate")]
+        self._openings_taken[relay, now_s] = taken + 1
         record = self._greeted(source, body[KEY_BYTES:], now_s)
         secret = self._draw_secret()
         channel = self._channel(

@@ -43,7 +43,8 @@ class Hidden:
         assert packet is not None
         return packet
 
-    def take(self, packet: Send) -> list[Outcome]:
+    def take(self, packet: Outcome) -> list[Outcome]:
+        assert isinstance(packet, Send)
         assert isinstance(packet.message, Relay)
         assert packet.peer == RELAY
         assert packet.data is not None
@@ -84,10 +85,10 @@ def test_messages_come_as_they_were_sent(pair):
 def test_both_may_open_at_once():
     one, other = Hidden(1), Hidden(2)
     openings = {one: one.open(other), other: other.open(one)}
-    answers = {one: one.take(openings[other])[0], other: other.take(openings[one])[0]}
-    ends = {one: one.take(answers[other]), other: other.take(answers[one])}  # type: ignore[arg-type]
-    assert other.take(ends[one][0]) == [PeerConnected(one.record, relay=RELAY)]  # type: ignore[arg-type]
-    assert one.take(ends[other][0]) == [PeerConnected(other.record, relay=RELAY)]  # type: ignore[arg-type]
+    answers = {one: one.take(openings[other]), other: other.take(openings[one])}
+    ends = {one: one.take(answers[other][0]), other: other.take(answers[one][0])}
+    assert other.take(ends[one][0]) == [PeerConnected(one.record, relay=RELAY)]
+    assert one.take(ends[other][0]) == [PeerConnected(other.record, relay=RELAY)]
     for sender, receiver in ((one, other), (other, one)):
         for _ in range(2):
             packet = sender.say(receiver, Ping(1, 2, 1))
@@ -101,8 +102,8 @@ def test_after_a_restart_the_new_tunnel_counts(pair):
     opening = again.open(other)
     (answer,) = other.take(opening)
     assert other.take(old) == [Received(one.id, Ping(1, 1, 1), None)]  # not confirmed yet
-    confirmation, _ = again.take(answer)  # type: ignore[arg-type]
-    assert other.take(confirmation) == [PeerConnected(again.record, relay=RELAY)]  # type: ignore[arg-type]
+    confirmation, _ = again.take(answer)
+    assert other.take(confirmation) == [PeerConnected(again.record, relay=RELAY)]
     assert other.take(one.say(other, Ping(2, 2, 1))) == [Refuse(RELAY, "sealed")]
     assert other.take(again.say(other, Ping(3, 3, 1))) == [Received(one.id, Ping(3, 3, 1), None)]
     assert again.take(other.say(again, Ping(4, 4, 1))) == [Received(other.id, Ping(4, 4, 1), None)]
@@ -133,7 +134,7 @@ def test_a_greeting_that_was_altered_or_is_somebody_elses_makes_no_tunnel():
     one, other, third = Hidden(1), Hidden(2), Hidden(3)
     opening = one.open(other)
     assert opening.data is not None
-    for at in range(33, len(opening.data), 7):
+    for at in range(33, len(opening.data), 20):
         assert other.take(altered(opening, at)) == [Refuse(RELAY, "sealed")]
     said = Relay(third.id, other.id, False)
     assert other.take(Send(RELAY, said, opening.data)) == [Refuse(RELAY, "sealed")]
@@ -142,9 +143,16 @@ def test_a_greeting_that_was_altered_or_is_somebody_elses_makes_no_tunnel():
     assert other.take(packet) == [Refuse(RELAY, "sealed")]
     # With another ephemeral key the answer cannot be read, so nothing comes of it.
     (answer,) = other.take(altered(opening, 5))
-    assert one.take(answer) == [Refuse(RELAY, "sealed")]  # type: ignore[arg-type]
+    assert one.take(answer) == [Refuse(RELAY, "sealed")]
     assert other.id not in one.tunnels
     assert one.id not in other.tunnels
+
+
+def test_openings_through_one_relay_are_few():
+    other = Hidden(2)
+    answers = [other.take(Hidden(1, life=life).open(other))[0] for life in range(17)]
+    assert all(isinstance(answer, Send) for answer in answers[:16])
+    assert answers[16] == Refuse(RELAY, "rate")
 
 
 def test_a_replayed_opening_leads_to_nothing(pair):
@@ -164,7 +172,7 @@ def test_who_only_claims_to_be_somebody_is_not_connected(pair):
     thief.tunnels.introduce(victim.record)
     thief.tunnels.own_id = victim.id
     (answer,) = other.take(thief.open(other))
-    assert thief.take(answer) == [Refuse(RELAY, "sealed")]  # type: ignore[arg-type]
+    assert thief.take(answer) == [Refuse(RELAY, "sealed")]
     assert victim.id not in other.tunnels
 
 

@@ -40,7 +40,8 @@ class Report(NamedTuple):
         faults: how many of each kind.
         mixed: updates mixed in by all peers in all their lives.
         mixed_per_window: the same in each window of 10 s.
-        reachable_s: from the end of the faults until every peer had all others as neighbors.
+        reachable_s: from the end of the faults, when the last peer has started again, until every
+            peer had all others as neighbors.
         quiet_s: longest time for which a peer that ran did not say how it is.
         rss_start, rss_max, rss_end: MiB; of the largest peer at the beginning, ever, at the end.
         errors: what the peers wrote to standard error.
@@ -167,6 +168,15 @@ class Chaos:
             {*peer.last.get("ids", ()), peer.first["id"]} == ids for peer in self.peers
         )
 
+    @property
+    def views(self) -> list[list[int]]:
+        """Numbers of the neighbors of each peer."""
+        numbers = {peer.first.get("id"): number for number, peer in enumerate(self.peers)}
+        return [
+            sorted(numbers[peer] for peer in one.last.get("ids", ()) if peer in numbers)
+            for one in self.peers
+        ]
+
     def until_whole(self, seconds: float) -> float:
         """Seconds until `is_whole`; infinite when that takes longer than allowed."""
         started_s = time.monotonic()
@@ -278,7 +288,10 @@ def run_chaos(seed: int, peers: int, seconds: float, folder: Path) -> Report:
             assert chaos.until_whole(60 + HEAL_S) < float("inf"), "the peers do not find each other"
             rss_start = chaos.rss
             windows = chaos.rage(seconds)
+            for peer in chaos.peers:
+                assert peer.join_string  # it has started again
             reachable_s = chaos.until_whole(HEAL_S)
+            print(f"neighbors: {chaos.views}")
             rss_end = chaos.rss
             mixed = chaos.mixed
             chaos.end()
