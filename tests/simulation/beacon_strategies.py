@@ -1,6 +1,6 @@
 """What an adversary can do to the beacon, measured: `python tests/simulation/beacon_strategies.py`.
 
-Prints a table. One line per strategy and share f of weight:
+Prints the table of docs/decisions/beacon-review.md, one line per strategy and share f of weight:
 how often honest peers have the same E, how often they accept each other's draws, how often E is a
 ticket of the adversary, and how often it has the property that the adversary wants (an even last
 bit of SHA-512(E): one half without any influence).

@@ -2,7 +2,7 @@
 
     python tests/simulation/verification_strategies.py --seeds 98
 
-Prints a table: each seed is one run of one attack, in
+Prints the table of docs/decisions/verification-review.md: each seed is one run of one attack, in
 turn. One peer in five misbehaves.
 """
 
