@@ -75,7 +75,10 @@ def main() -> int:
     chosen = [paper for paper in PAPERS if not options.names or paper.stem in options.names]
     failed = [] if options.only_table else [paper.stem for paper in chosen if not run(paper)]
     PAGE.parent.mkdir(exist_ok=True)
-    parts = [INTRODUCTION, *filter(None, map(section, PAPERS))]
+    sections = {paper.stem: section(paper) for paper in PAPERS}
+    missing = [f"`{name}`" for name, text in sections.items() if not text]
+    note = f"Not run for this page: {', '.join(missing)}.\n" if missing else ""
+    parts = filter(None, [INTRODUCTION, note, *sections.values()])
     PAGE.write_text("\n".join(parts), encoding="utf-8")
     print(f"{PAGE}: {', '.join(failed) or 'nothing'} failed")
     return 1 if failed else 0

@@ -128,7 +128,7 @@ def simulate(
     _check_needs(algorithm, driver)
     window = driver.window if isinstance(driver, DeliveryTrace) else 1
     setup = engine.Setup(algorithm, optimizer, loss_fn, local_steps, batch_size, window, attack)
-    world = _world(shards, driver, _byzantine(is_byzantine, attack, count), seed)
+    world = make_world(shards, driver, _byzantine(is_byzantine, attack, count), seed)
     state = engine.start(setup, init_params, jnp.uint32(seed), count)
     world, state = _spread(world, state, devices, count)
     metrics = evaluate_fn or metrics_of(loss_fn)
@@ -232,12 +232,13 @@ def _check_needs(algorithm: GossipAlgorithm, driver: Topology | DeliveryTrace) -
         raise ValueError("the algorithm needs a tree: a connected topology with N - 1 edges")
 
 
-def _world(
+def make_world(
     shards: Sequence[Batch],
     driver: Topology | DeliveryTrace,
     is_byzantine: npt.NDArray[np.bool_],
     seed: int,
 ) -> engine.World:
+    """What does not change from round to round, on the device."""
     sizes = np.array([len(jax.tree.leaves(shard)[0]) for shard in shards])
     if not sizes.all():
         raise ValueError(f"shard {int(np.argmin(sizes))} is empty; every peer needs some samples")
