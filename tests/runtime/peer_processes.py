@@ -73,7 +73,7 @@ class PeerProcess:
         """Let it close properly."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(30) == 0
 
     def kill(self) -> None:
         self.process.kill()

@@ -212,8 +212,8 @@ class Chaos:
         number = self._draws.randrange(len(self.peers))
         kind = self._draws.choice(FAULTS)
         lasts_s = self._draws.uniform(*FAULT_LASTS_S)
-        if any(number == other for _, _, other in self._due):
-            return  # one at a time per peer
+        if any(number == other for _, _, other in self._due) or not self.peers[number].last:
+            return  # one at a time per peer, and none while it starts
         self.faults[kind] += 1
         at_s = now_s - self.started_s
         print(f"{at_s:6.1f} s: {kind} of peer {number} for {lasts_s:.1f} s", flush=True)
