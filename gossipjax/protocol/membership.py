@@ -182,7 +182,8 @@ class MembershipMachine:
         if neighbor is known or peer not in self.neighbors:
             return effects + parted
         effects.append(Send(peer, self._ping(neighbor, version, now_ns)))
-        if len(self._records.book) < _RECORDS_PER_PLACE * self._config.view_size:
+        if dialled or len(self._records.book) < _RECORDS_PER_PLACE * self._config.view_size:
+            neighbor.answers_due += 1
             effects.append(Send(peer, GetPeers()))
         return effects + parted
 
@@ -232,10 +233,11 @@ class MembershipMachine:
         self.neighbors[peer].version = version
 
     def on_get_peers(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
-        """Tell of the chosen neighbors first, then of guests, then of others."""
+        """Tell of neighbors, and of others."""
         alive = self._rng.sample(list(self.neighbors), len(self.neighbors))
-        alive.sort(key=self.is_chosen, reverse=True)
-        return [self._records.tell(peer, alive, now_ns)]
+        chosen = [other for other in alive if other != peer and self.is_chosen(other)]
+        guests = [other for other in alive if other != peer and not self.is_chosen(other)]
+        return [self._records.tell(peer, chosen, guests, now_ns)]
 
     def on_peers(self, peer: PeerId, message: Peers, now_ns: Nanoseconds) -> Effects:
         """Keep the records that verify; a false one is refused and charged to whoever sent it.

@@ -192,6 +192,14 @@ class PeerMachine:
         """Connected peers, for display."""
         return self._membership.neighbors
 
+    def has_chosen(self, peer: PeerId) -> bool:
+        """Whether this peer has chosen a neighbor itself, for display."""
+        return self._membership.is_chosen(peer)
+
+    def audience(self) -> list[PeerId]:
+        """Draw whom an update would be offered to; changes what is drawn next."""
+        return self._membership.audience()
+
     @property
     def has_caught_up(self) -> bool:
         """Whether this peer's parameters count."""
@@ -363,7 +371,7 @@ class PeerMachine:
         self._version = event.update.header.body.version
         if not self._catch_up.may_offer(self._version):
             return []
-        return self._uploads.publish(event.update, self._membership.audience())
+        return self._uploads.publish(event.update, self.audience())
 
     def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
         banned = self._is_banned(event.author, now_ns)

@@ -123,17 +123,22 @@ class Records:
 
     # ---- going out -----------------------------------------------------------------------------
 
-    def tell(self, peer: PeerId, alive: list[PeerId], now_ns: Nanoseconds) -> Send:
-        """Tell of neighbors, best first, who are known to be alive; then of others."""
+    def tell(
+        self, peer: PeerId, chosen: list[PeerId], guests: list[PeerId], now_ns: Nanoseconds
+    ) -> Send:
+        """Tell of half chosen neighbors, a quarter guests, and else of others in the book.
+
+        Neighbors are known to be alive. Guests come uncalled, and many may be of one mind, so that
+        they are few; but nobody else knows of a newcomer.
+        """
         most = limits.RECORDS_PER_MESSAGE_MAX
-        records = [self._newest(other) for other in alive if other != peer][:most]
-        if len(records) < most:
-            known = [p for p in self.book.peers() if p not in self._neighbors and p != peer]
-            sample = self._rng.sample(known, most - len(records))
-            now_s = self.now_s(now_ns)
-            others = (self.book[other] for other in sample)
-            records += [record for record in others if record.body.expires_s > now_s]
-        return Send(peer, Peers(tuple(record.sealed for record in records)))
+        now_s = self.now_s(now_ns)
+        known = [p for p in self.book.peers() if p not in self._neighbors and p != peer]
+        others = [self.book[other] for other in self._rng.sample(known, most)]
+        records = [self._newest(other) for other in chosen[: most // 2] + guests[: most // 4]]
+        records += [record for record in others if record.body.expires_s > now_s]
+        records += [self._newest(other) for other in chosen[most // 2 :] + guests[most // 4 :]]
+        return Send(peer, Peers(tuple(record.sealed for record in records[:most])))
 
     def sign(self, now_ns: Nanoseconds) -> Effects:
         """Ask for a new own record after half of the old one's time; again after half the rest."""

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.simulation.checkers import Violation
@@ -10,6 +11,7 @@ from gossipjax.simulation.cluster import BOOK_SIZE, ClusterConfig
 from gossipjax.simulation.measure import Measurement, measure
 from gossipjax.simulation.network import SECOND
 from gossipjax.simulation.scenario import describe_scenario, draw_scenario, run_scenario
+from gossipjax.simulation.sybils import TABLE, run_flood
 
 app = typer.Typer(
     name="gossipjax.simulation",
@@ -66,6 +68,24 @@ def scenario(
             f"{len(drawn.roles)} attackers, {report.events} events, {report.delivered} delivered, "
             f"refused {report.refused}, trace {report.digest[:16]}"
         )
+
+
+@app.command()
+def sybils(
+    row: Annotated[int | None, typer.Option(min=1, max=len(TABLE), help="One attack only.")] = None,
+    view_size: Annotated[int, typer.Option(min=2, help="Neighbors of an honest peer.")] = 16,
+    honest: Annotated[int, typer.Option(min=2, help="Honest peers.")] = 300,
+    seconds: Annotated[int, typer.Option(min=60, help="Virtual time.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 7,
+) -> None:
+    """Print which share of honest views floods of made-up peers get; minutes per attack."""
+    typer.echo("sybils networks | chosen partners neighbors eclipsed")
+    for flood in TABLE if row is None else (TABLE[row - 1],):
+        flood = structs.replace(
+            flood, view_size=view_size, honest=honest, seconds=seconds, seed=seed
+        )
+        shares = " ".join(f"{share:8.3f}" for share in run_flood(flood))
+        typer.echo(f"{flood.sybils:6} {flood.networks:8} | {shares}")
 
 
 def format_measurement(row: Measurement) -> str:

@@ -53,9 +53,10 @@ class Attacker(Participant):
         cluster: whom to attack.
         number: which attacker of the cluster this is.
         gang: the records of all attackers; each adds its own.
+        endpoint: where it is; by default in a network of its own.
     """
 
-    def __init__(self, cluster: Cluster, number: int, gang: list[Sealed]):
+    def __init__(self, cluster: Cluster, number: int, gang: list[Sealed], endpoint: str = ""):
         seed = cluster.config.seed
         self._cluster = cluster
         self.draws = Draws(seed, "attacker", number)
@@ -69,7 +70,7 @@ class Attacker(Participant):
             cluster.world,
             cluster.config.peers + number,
             simulated_identity(seed, "attacker", number),
-            f"tcp://200.{number % 250}.{number // 250}.1:7000",
+            endpoint or f"tcp://200.{number % 250}.{number // 250}.1:7000",
             place,
             sequence=1,
         )

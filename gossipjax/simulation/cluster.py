@@ -41,6 +41,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
         drift_ppm_max: clocks run fast or slow by up to so much.
         skew_s_max: wall clocks are ahead or behind by up to so much.
         hidden: so many of the last peers cannot be dialled.
+        networks: the peers are in so many /16 networks at random; 0: each is in one of its own.
     """
 
     peers: int
@@ -55,6 +56,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     drift_ppm_max: int = 100
     skew_s_max: int = 5
     hidden: int = 0
+    networks: int = 0
 
 
 class Totals(NamedTuple):
@@ -71,8 +73,9 @@ class Totals(NamedTuple):
 class _Slot:
     """A peer across its lives: what a crash does not change."""
 
-    def __init__(self, disk: Disk, endpoint: str, place: tuple[int, int]):
+    def __init__(self, disk: Disk, network: int, endpoint: str, place: tuple[int, int]):
         self.disk = disk
+        self.network = network
         self.endpoint = endpoint
         self.place = place
         self.lives = 0
@@ -132,7 +135,7 @@ class Cluster:
             slot.disk = self._make_disk(index, slot.lives)
             slot.version = 0
         if moves:
-            slot.endpoint = endpoint_of(index, 7000 + slot.lives)
+            slot.endpoint = endpoint_of(slot.network, index, 7000 + slot.lives)
         drift, skew = self.config.drift_ppm_max, self.config.skew_s_max
         self.hosts[index] = SimulatedHost(
             self.world,
@@ -227,13 +230,15 @@ class Cluster:
 
     def _make_slot(self, index: int) -> _Slot:
         place = (self._draws.below(1000), self._draws.below(1000))
-        return _Slot(self._make_disk(index, 0), endpoint_of(index, 7000), place)
+        networks = self.config.networks
+        network = self._draws.below(networks) if networks else index
+        return _Slot(self._make_disk(index, 0), network, endpoint_of(network, index, 7000), place)
 
     def _make_disk(self, index: int, life: int) -> Disk:
         identity = simulated_identity(self.config.seed, index, life)
         return Disk(identity, self.config.protocol.book_size)
 
 
-def endpoint_of(index: int, port: int) -> str:
-    """An endpoint in a /16 network of its own, as peers of different households have."""
-    return f"tcp://{11 + index // 250}.{index % 250}.1.1:{port}"
+def endpoint_of(network: int, index: int, port: int) -> str:
+    """The endpoint of a peer in a /16 network; different households are in different ones."""
+    return f"tcp://{11 + network // 250}.{network % 250}.{index // 250}.{index % 250}:{port}"

@@ -203,5 +203,5 @@ MUTANTS = (
     Mutant("serves without end", serves_without_end, (64,)),
     Mutant("offers to one only", offers_to_one_only, (0, 1)),
     Mutant("forgets what it dropped", forgets_what_it_dropped, (5, 8)),
-    Mutant("unbounded book", unbounded_book, (95,)),
+    Mutant("unbounded book", unbounded_book, (53, 95)),
 )
