@@ -75,7 +75,7 @@ def sybils(
     row: Annotated[int | None, typer.Option(min=1, max=len(TABLE), help="One attack only.")] = None,
     view_size: Annotated[int, typer.Option(min=2, help="Neighbors of an honest peer.")] = 16,
     honest: Annotated[int, typer.Option(min=2, help="Honest peers.")] = 300,
-    seconds: Annotated[int, typer.Option(min=60, help="Virtual time.")] = 600,
+    seconds: Annotated[int, typer.Option(min=60, help="Virtual time.")] = 400,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 7,
 ) -> None:
     """Print which share of honest views floods of made-up peers get; minutes per attack."""

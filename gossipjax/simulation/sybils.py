@@ -40,7 +40,7 @@ class Flood(Struct, frozen=True, kw_only=True):
     honest: int = 300
     honest_networks: int = 256
     view_size: int = 16
-    seconds: int = 600
+    seconds: int = 400
     seed: int = 7
 
 
@@ -123,12 +123,13 @@ class _FloodedCluster(Cluster):
                 networks=flood.honest_networks,
                 protocol=ProtocolConfig(
                     view_size=flood.view_size,
-                    probe_interval_ns=5 * SECOND,
-                    suspect_after_ns=15 * SECOND,
-                    dead_after_ns=40 * SECOND,
+                    probe_interval_ns=16 * SECOND,  # fewer keep-alives, to save time
+                    suspect_after_ns=48 * SECOND,
+                    dead_after_ns=128 * SECOND,
                     gossip_peers_interval_ns=4 * SECOND,
                     renew_interval_ns=10 * SECOND,
                 ),
+                round_ns=60 * SECOND,
                 start_ns=20 * SECOND,
             )
         )

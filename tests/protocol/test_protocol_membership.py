@@ -570,8 +570,10 @@ def test_an_expired_record_is_dropped_without_a_charge():
 
 
 def test_peer_records_that_nobody_asked_for_are_refused():
+    """One answer was asked for, and one comes unasked from a newcomer that has no room."""
     solo = Solo()
     solo.meet(1)
+    assert solo.hear(1, Peers(())) == []
     assert solo.hear(1, Peers(())) == []
     effects = solo.hear(1, Peers((record_of(5).sealed,)))
     assert refusals(effects) == ["unsolicited"]

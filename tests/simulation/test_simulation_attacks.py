@@ -7,6 +7,7 @@ from gossipjax.simulation.attacks import ROLES, attack, attacker_share
 from gossipjax.simulation.checkers import SafetyChecker, check_memory
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
 from gossipjax.simulation.network import SECOND, LinkModel
+from gossipjax.simulation.sybils import Flood, run_flood
 
 PEERS, ATTACKERS = 9, 3
 
@@ -41,3 +42,11 @@ def test_who_only_misbehaves_is_turned_away():
     cluster.run_for(30 * SECOND)
     assert cluster.world.refused["signature"] >= 8 * config.peers
     assert attacker_share(cluster, attackers) == 0
+
+
+def test_a_flood_from_few_networks_gets_few_of_the_chosen_places():
+    """Two thirds of all peers are Sybils, and a tenth of all networks theirs."""
+    shares = run_flood(Flood(sybils=80, networks=4, honest=40, view_size=8, seconds=150))
+    assert shares.chosen < 0.3
+    assert shares.partners < 0.5
+    assert shares.eclipsed <= 1 / 40

@@ -1,5 +1,7 @@
 """Whole networks after great faults: partitions, and many crashes at once."""
 
+from typing import Any
+
 import pytest
 
 from gossipjax.protocol.config import ProtocolConfig
@@ -29,6 +31,48 @@ def test_a_partition_of_two_minutes_heals(peers: int, loss_ppm: int):
     )
     halves = Partition(at_ns=0, until_ns=0, group_of=tuple(i % 2 for i in range(peers)))
     check_healing(config, halves, 120)
+
+
+KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "halves": ({}, tuple(i % 2 for i in range(16))),
+    "isolate one": ({}, (1, *[0] * 15)),
+    "asymmetric": ({"one_way": True}, tuple(i % 2 for i in range(16))),
+    "bridge": ({"bridges": (3,)}, tuple(i % 2 for i in range(16))),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_long_partition_of_every_kind_heals_in_ten_probe_intervals(kind: str, seed: int):
+    more, groups = KINDS[kind]
+    config = ClusterConfig(
+        peers=16,
+        seed=seed,
+        protocol=ProtocolConfig(view_size=8),
+        model=LinkModel(loss_ppm=200_000),
+        round_ns=30 * SECOND,
+        start_ns=5 * SECOND,
+    )
+    partition = Partition(at_ns=0, until_ns=0, group_of=groups, **more)
+    check_healing(config, partition, 300 if seed == 0 else 1800)
+
+
+def test_two_networks_that_bootstrapped_apart_become_one():
+    """Nobody remembers anybody of the other network, but some were told to join by one of it."""
+    config = ClusterConfig(
+        peers=24, seed=3, protocol=ProtocolConfig(view_size=8), round_ns=30 * SECOND
+    )
+    cluster = Cluster(config)
+    heal = Partition(at_ns=0, until_ns=0, group_of=(0, 1) * 12).begin(cluster)
+    cluster.run_for(60 * SECOND)
+    keys = {host.identity.public.sign: host.index for host in cluster.hosts.values()}
+    for host in cluster.hosts.values():
+        assert {keys[key] % 2 for key in host.disk.book} <= {host.index % 2}
+    heal()
+    cluster.run_for(60 * SECOND)
+    check_connected(cluster)
+    met = {keys[key] % 2 for key in cluster.hosts[1].disk.book}
+    assert met == {0, 1}
 
 
 @pytest.mark.slow
