@@ -22,14 +22,11 @@ for good. Ours: no pushes; in each step one slot chooses anew of all heard of, n
 the real protocol machine does: `python -m gossipjax.simulation sybils`.
 """
 
-import argparse
-import csv
-import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
+from reproduction import Outcome, Result, Row, at_most, main
 
 
 @dataclass(frozen=True)
@@ -157,44 +154,31 @@ class Ours(Peers):
         )
 
 
-def main() -> int:
-    """Run, print, write; non-zero when a claim does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a third of the peers")
-    quick = parser.parse_args().quick
-    config = Config(peers=330, byzantine=99, byzantine_networks=10) if quick else Config()
-    runs = [
-        ("naive", Peers(config), 0.95, 1),
-        ("Brahms", Brahms(config), 0.9, 1),
-        ("BASALT", Basalt(config), 0.3, 0.46),
-        (
-            "ours, all networks differ",
-            Ours(replace(config, byzantine_networks=config.byzantine)),
-            0.27,
-            0.33,
-        ),
-        ("ours, few networks", Ours(config), 0.03, 0.06),
-    ]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    (folder := Path("runs/papers")).mkdir(parents=True, exist_ok=True)
-    verdicts: list[bool] = []
-    with (folder / "auvolat_2023_basalt.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["method", "step", "byzantine share", *asdict(config), "commit"])
-        for name, peers, low, high in runs:
-            shares: list[float] = []
-            for number in range(config.steps):
-                peers.step(number)
-                shares.append(float(np.mean(peers.views >= config.honest)))
-            isolated = np.mean(peers.views.min(1) >= config.honest)
-            late = np.mean(shares[-config.steps // 4 :])
-            verdicts.append(low <= late <= high and (isolated == 0 or low >= 0.9))
-            bounds = f"{low} <= {late:.3f} <= {high}, isolated {isolated:.3f}"
-            print(f"{name:<26} {bounds}  {'holds' if verdicts[-1] else 'DOES NOT HOLD'}")
-            facts = [*asdict(peers.config).values(), commit.strip()]
-            table.writerows([name, *row, *facts] for row in enumerate(shares))
-    return 0 if all(verdicts) else 1
+def reproduce(config: Config) -> Outcome:
+    """Every method's views over time."""
+    bounds: dict[str, tuple[Peers, float, float]] = {
+        "naive": (Peers(config), 0.95, 1),
+        "Brahms": (Brahms(config), 0.9, 1),
+        "BASALT": (Basalt(config), 0.3, 0.46),
+        "ours": (Ours(replace(config, byzantine_networks=config.byzantine)), 0.27, 0.33),
+        "ours, few networks": (Ours(config), 0.03, 0.06),
+    }
+    results: list[Result] = []
+    rows: list[Row] = []
+    for name, (peers, low, high) in bounds.items():
+        shares: list[float] = []
+        for number in range(config.steps):
+            peers.step(number)
+            shares.append(float(np.mean(peers.views >= config.honest)))
+        late = float(np.mean(shares[-config.steps // 4 :]))
+        results.append(Result(f"{name}, Byzantine share of honest views", low, late, high))
+        if high < 0.5:
+            isolated = float(np.mean(peers.views.min(1) >= config.honest))
+            results.append(at_most(f"{name}, isolated honest peers", 0, isolated))
+        rows += [{"method": name, "step": i, "share": share} for i, share in enumerate(shares)]
+    return Outcome(results, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    quick = {"peers": 330, "byzantine": 99, "byzantine_networks": 10}
+    sys.exit(main(__file__, Config(), quick, reproduce))
