@@ -149,6 +149,8 @@ WAYS: dict[str, Callable[[Solo], Effects]] = {
     "sealed": forged_packet,
     "nonfinite": lambda solo: taken(solo, update_of(1, 5, value=float("nan"))),
     "norm": lambda solo: taken(solo, update_of(1, 5, value=1e6)),
+    # The shell checks claims; see test_runtime_audits.
+    "claim": lambda solo: solo.feed(Misbehaved(id_of(1), "claim")),
     "proof": false_ticket,
     "evidence": lambda solo: solo.hear(
         1, Evidence(1, record_of(1).sealed, (UPDATE.header.sealed,))

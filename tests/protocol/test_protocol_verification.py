@@ -19,7 +19,7 @@ from protocol_pump import (
 from gossipjax.errors import LocalProtocolError
 from gossipjax.protocol.credentials import case_of, is_sampled, role_input
 from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Pardon, Send
-from gossipjax.protocol.events import Appealed, Audited
+from gossipjax.protocol.events import Appealed, Audited, Received
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import RunId
@@ -341,7 +341,8 @@ def cases_opened(peer: Solo, seconds: int) -> list[bytes]:
     for _ in range(seconds):
         effects = peer.wait(1)
         opened += [r for r in rumors(effects) if isinstance(r, Case)]
-        peer.hear(2, Tickets(()))
+        for neighbor in list(peer.machine.neighbors):
+            peer.feed(Received(neighbor, Tickets(())))
     return [case_of(case.header.body) for case in opened]
 
 
@@ -360,11 +361,15 @@ def test_what_was_taken_is_audited_two_epochs_later_and_then_forgotten():
 
 
 def test_what_was_not_drawn_is_not_audited():
-    peer = Solo(rules=Rules(epoch_s=20, audit_percent=1, founding_epochs=1))
+    peer = Solo(rules=Rules(epoch_s=20, audit_percent=50, founding_epochs=1))
     peer.meet(2)
-    for sequence in range(5):
-        take(peer, 2, sequence)
-    assert cases_opened(peer, 80) == []
+    taken = [take(peer, 2, sequence) for sequence in range(8)]
+    committed = verification(peer).beacon.epoch
+    opened = cases_opened(peer, 60)
+    value = verification(peer).beacon.value_of(committed + 1)
+    drawn = [case for case in taken if is_sampled(value, case, 50)]
+    assert 0 < len(drawn) < 8
+    assert opened == drawn
 
 
 def test_nothing_is_audited_while_peers_still_hear_of_each_other():
@@ -375,10 +380,10 @@ def test_nothing_is_audited_while_peers_still_hear_of_each_other():
 
 
 def test_a_case_that_another_peer_was_faster_with_is_not_opened_again():
-    peer = solo(1, 2)
+    peer = solo(1, 2, 3)
     case = take(peer, 1, 3)
     cases_opened(peer, 39)
     beacon = verification(peer).beacon
     value = beacon.value_of(beacon.epoch)
-    assert peer.hear(2, case_for(1, beacon.epoch, value, 3))
+    assert rumors(peer.hear(2, case_for(1, beacon.epoch, value, 3)))
     assert case not in cases_opened(peer, 20)
