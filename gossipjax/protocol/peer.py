@@ -170,19 +170,15 @@ class PeerMachine:
             )
             for remembered in book:
                 self._verification.meet(remembered)
+        timed = (self._dissemination, self._uploads, self._catch_up, self._relay)
+        self._timed = timed if self._verification is None else (*timed, self._verification)
 
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When the shell should hand in `DeadlinePassed`, if nothing else happens before."""
         earliest_ns = self._membership.next_deadline_ns
-        for machine in (
-            self._dissemination,
-            self._uploads,
-            self._catch_up,
-            self._relay,
-            self._verification,
-        ):
-            deadline_ns = None if machine is None else machine.next_deadline_ns
+        for machine in self._timed:
+            deadline_ns = machine.next_deadline_ns
             if deadline_ns is not None and deadline_ns < earliest_ns:
                 earliest_ns = deadline_ns
         return earliest_ns

@@ -29,8 +29,8 @@ def run(
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 7,
     round_seconds: Annotated[float, typer.Option(help="Between two shares of a peer.")] = 10.0,
     probe_seconds: Annotated[
-        float, typer.Option(help="Between keep-alives. A real peer's default is 2.")
-    ] = 5.0,
+        float, typer.Option(help="Between keep-alives. A real peer's default is two rounds.")
+    ] = 10.0,
 ) -> None:
     """Simulate a network without faults, and print its cost and the digest of its trace."""
     if context.invoked_subcommand is not None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from gossipjax.crypto.identity import Identity
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 RECORD_DOMAIN = b"record"
 UPDATE_DOMAIN = b"update"
+_RECORDS_REMEMBERED = 4096
 VOTE_DOMAIN = b"vote"
 
 
@@ -66,6 +68,15 @@ def open_record(sealed: Sealed, run: RunId, suite: CryptoSuite, now_s: int) -> V
     Raises:
         RemoteProtocolError: `malformed`, `protocol`, `expired` or `signature`.
     """
+    record = _signed_record(sealed, run, suite)
+    if record.expires_s <= now_s:
+        raise RemoteProtocolError("expired", f"record expired at {record.expires_s}, now {now_s}")
+    return Verified(record, sealed)
+
+
+@lru_cache(maxsize=_RECORDS_REMEMBERED)
+def _signed_record(sealed: Sealed, run: RunId, suite: CryptoSuite) -> PeerRecord:
+    """What of `open_record` does not depend on the time: a record comes from many neighbors."""
     record = decode_body(PeerRecord, sealed.body)
     for endpoint in record.addresses:
         parse_endpoint(endpoint)
@@ -73,11 +84,9 @@ def open_record(sealed: Sealed, run: RunId, suite: CryptoSuite, now_s: int) -> V
         raise RemoteProtocolError(
             "protocol", "the peer takes part in another run, or its payload has another form"
         )
-    if record.expires_s <= now_s:
-        raise RemoteProtocolError("expired", f"record expired at {record.expires_s}, now {now_s}")
     if not suite.verify(record.sign_key, RECORD_DOMAIN, sealed.body, sealed.signature):
         raise RemoteProtocolError("signature", "the record is not signed by its own key")
-    return Verified(record, sealed)
+    return record
 
 
 def open_header(
