@@ -125,6 +125,9 @@ def demo(
     assigned: Annotated[
         bool, typer.Option("--assigned", help="Public data for all; always with --byzantine.")
     ] = False,
+    policy: Annotated[
+        str, typer.Option(help="audit or off: whether attackers are found and banned.")
+    ] = "audit",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     folder: Annotated[Path, typer.Option("--dir", help="Where results go.")] = Path("runs/demo"),
 ) -> None:
@@ -141,6 +144,7 @@ def demo(
         attack=attack,
         mixer=mixer or (ROBUST_MIXER if byzantine else "mean"),
         assigned=assigned or byzantine > 0,
+        policy=policy if assigned or byzantine else "off",
         seed=seed,
         folder=folder,
     )

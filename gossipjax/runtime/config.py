@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.rules import Rules
 from gossipjax.wire.address import parse_endpoint, parse_join
 
 NO_ADDRESS = "none"
@@ -92,6 +93,11 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     protocol: ProtocolConfig = ProtocolConfig()
     """Parameters of the protocol; a table `[protocol]` in the file, `protocol.fanout` elsewhere."""
 
+    rules: Rules = Rules(policy="off")
+    """How updates are verified, the same for all peers of a run; a table `[rules]` in the file,
+    `rules.policy` elsewhere. Without the table nothing is verified; with it, the policy is `audit`
+    unless it says otherwise."""
+
     def __post_init__(self) -> None:
         """Check what types cannot."""
         if not self.listen.startswith("tcp://"):
@@ -103,6 +109,11 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise LocalProtocolError(
                     f"allow: expected 64 lower-case hexadecimal digits, got {key!r}"
                 )
+        if self.rules.policy != "off" and self.journal_file:
+            raise LocalProtocolError(
+                "journal_file: votes need the secret keys, which no journal has; "
+                "set rules.policy to off, or journal_file to nothing"
+            )
         if self.public_address not in ("", NO_ADDRESS):
             try:
                 parse_endpoint(self.public_address)
@@ -134,8 +145,11 @@ def load_config(
 
 def known_keys() -> list[str]:
     """Every key, in the form in which it can be overridden."""
-    plain = [f.name for f in msgspec.structs.fields(PeerConfig) if f.name != "protocol"]
-    return plain + [f"protocol.{f.name}" for f in msgspec.structs.fields(ProtocolConfig)]
+    tables = {"protocol": ProtocolConfig, "rules": Rules}
+    plain = [f.name for f in msgspec.structs.fields(PeerConfig) if f.name not in tables]
+    return plain + [
+        f"{table}.{f.name}" for table, kind in tables.items() for f in msgspec.structs.fields(kind)
+    ]
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -33,6 +33,8 @@ from gossipjax.runtime.display import Record, Screen, peer_table
 
 WORKLOAD = "fashion_mnist"
 ROUND_STEPS = 5
+# Epochs that fit a run of minutes. A round has one segment, so an audit redoes a whole round.
+_RULES = ("epoch_s=10", "audit_percent=10", "audit_seats=3")
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.2
 _SHUTDOWN_S = 10.0
@@ -54,6 +56,7 @@ class DemoOptions(NamedTuple):
     attack: str = "sign_flip"
     mixer: str = "mean"
     assigned: bool = False
+    policy: str = "off"
     seed: int = 0
     folder: Path = Path("runs/demo")
 
@@ -114,6 +117,8 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         "consensus_distance": distance,
         "bytes_sent": [swarm.total(peer, "bytes_out") for peer in range(options.peers)],
         "updates_mixed": sum(swarm.total(peer, "updates_mixed") for peer in honest),
+        "policy": options.policy,
+        "banned": _bans(swarm, options),
         "updates_refused": _sum_counts([record["updates_refused"] for record in results]),
         "staleness_p50": float(np.median([r["staleness_p50"] for r in snapshots])),
         "staleness_max": max(r["staleness_max"] for r in snapshots),
@@ -202,6 +207,9 @@ class _Swarm:
         command += ["--set", f"algorithm_options.mixer={options.mixer}"]
         command += ["--set", f"algorithm_options.byzantine={options.byzantine}"]
         command += ["--assigned"] if options.assigned else []
+        if options.assigned:
+            for setting in (f"policy={options.policy}", *_RULES):
+                command += ["--set", f"rules.{setting}"]
         if peer >= options.honest:
             command += ["--attack", options.attack, "--set", "norm_max=inf"]
         # Peers that share cores: what one has to say must not wait for what others compute.
@@ -300,6 +308,17 @@ def _read_lines(path: Path) -> list[Record]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _bans(swarm: "_Swarm", options: DemoOptions) -> dict[str, Any]:
+    """Who is banned, by whom, why: by the number of the peer."""
+    identities = {swarm.history(peer)[-1]["peer"]: peer for peer in range(options.peers)}
+    bans: dict[str, Any] = {}
+    for judge in range(options.honest):
+        for identity, conviction in swarm.result(judge)["banned"].items():
+            ban = bans.setdefault(str(identities[identity]), {**conviction, "by": []})
+            ban["by"].append(judge)
+    return bans
 
 
 def _sum_counts(counts: list[dict[str, int]]) -> dict[str, int]:

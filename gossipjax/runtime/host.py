@@ -19,7 +19,10 @@ from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite, ed25519_suite
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
+from gossipjax.protocol.credentials import case_of
 from gossipjax.protocol.effects import (
+    Audit,
+    Ban,
     Connect,
     Deliver,
     Disconnect,
@@ -29,11 +32,13 @@ from gossipjax.protocol.effects import (
     Inspect,
     Learn,
     OpenTunnel,
+    Pardon,
     Refuse,
     Send,
     SignRecord,
 )
 from gossipjax.protocol.events import (
+    Audited,
     DeadlinePassed,
     Event,
     Inspected,
@@ -48,7 +53,7 @@ from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.journal import Beginning, Journal
 from gossipjax.runtime.links import Links
 from gossipjax.runtime.mailbox import Arrival, Mailbox, Outgoing
-from gossipjax.runtime.metrics import Metrics
+from gossipjax.runtime.metrics import Conviction, Metrics
 from gossipjax.runtime.store import Store, open_identity
 from gossipjax.runtime.work import inspect, seal
 from gossipjax.types import PeerId, RunId, short
@@ -61,7 +66,7 @@ from gossipjax.wire.envelope import (
     run_id,
     seal_record,
 )
-from gossipjax.wire.messages import PeerRecord, UpdateHeader
+from gossipjax.wire.messages import PeerRecord, Role, UpdateHeader, Verdict
 from gossipjax.wire.tensors import Manifest
 
 P = ParamSpec("P")
@@ -295,7 +300,9 @@ class Host:
             version=self._first_version,
             epoch_s=now_s,
         )
-        self._machine = beginning.machine(self._suite)
+        self._machine = beginning.machine(
+            self._suite, identity=self._identity, rules=self._config.rules
+        )
         if self._config.journal_file:
             path = Path(self._config.journal_file).expanduser()
             self._journal = Journal(path, self._config.journal_bytes_max, beginning)
@@ -391,6 +398,15 @@ class Host:
                 record = self._make_record(int(time.time()))
                 self._links.introduce(record)
                 self._feed(RecordSigned(record))
+            case Audit():
+                self._spawn(self._audit(effect))
+            case Ban():
+                self._metrics.banned(
+                    effect.peer, Conviction(effect.reason, effect.evidence, effect.sequence)
+                )
+                _logger.warning("peer %s banned: %s", short(effect.peer), effect.reason)
+            case Pardon():
+                self._metrics.pardoned(effect.peer)
             case Refuse():
                 self._metrics.refused(effect.reason)
                 _logger.info("peer %s: refused (%s)", short(effect.peer), effect.reason)
@@ -440,6 +456,16 @@ class Host:
             _logger.exception("inspecting an update of peer %s", short(author))
         self._feed(Inspected(author, header.root, refusal))
         self._approved.pop((author, header.root), None)
+
+    async def _audit(self, effect: Audit) -> None:
+        """Redo the segment that was drawn, as far as this peer can; judges abstain."""
+        found = None
+        header = effect.header.body
+        if effect.role is Role.AUDIT:
+            segment = int.from_bytes(effect.draw[:8], "big")
+            found = await self._desk.audit(PeerId(header.author), header, segment)
+        verdict = {True: Verdict.SOUND, False: Verdict.FAULT, None: None}[found]
+        self._feed(Audited(case_of(effect.header.sealed.body), effect.draw, verdict))
 
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header.body

@@ -21,12 +21,14 @@ from typing import NamedTuple, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Effect, Effects, Inspect, Send
 from gossipjax.protocol.events import Event, PeerConnected, Published, Received, RecordSigned
 from gossipjax.protocol.peer import PeerMachine
+from gossipjax.protocol.rules import Rules
 from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
@@ -58,7 +60,11 @@ class Beginning(Struct, frozen=True, kw_only=True):
     epoch_s: int
 
     def machine(
-        self, suite: CryptoSuite, hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash
+        self,
+        suite: CryptoSuite,
+        hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
+        identity: Identity | None = None,
+        rules: Rules = Rules(policy="off"),  # noqa: B008 (frozen)
     ) -> PeerMachine:
         """The machine; records of the book that do not verify are left out."""
         book: list[Verified[PeerRecord]] = []
@@ -74,6 +80,8 @@ class Beginning(Struct, frozen=True, kw_only=True):
             payload_bytes=self.payload_bytes,
             suite=suite,
             seed=self.seed,
+            identity=identity,
+            rules=rules,
             bootstrap=self.bootstrap,
             book=book,
             version=self.version,

@@ -6,7 +6,23 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from gossipjax.types import PeerId
+
 _STALENESS_SAMPLES = 4096
+
+
+class Conviction(NamedTuple):
+    """Why a peer is banned.
+
+    Attributes:
+        reason: see `gossipjax.protocol.effects.Ban`.
+        evidence: digest of what proves it.
+        sequence: number of the update that it is about.
+    """
+
+    reason: str
+    evidence: bytes
+    sequence: int
 
 
 class Snapshot(NamedTuple):
@@ -18,6 +34,7 @@ class Snapshot(NamedTuple):
         updates_refused: refused messages and updates by reason (`gossipjax.wire.limits.REASONS`).
         strangers_refused: connection attempts turned away before anything was delivered.
         staleness: of the last mixed updates, in local steps.
+        banned: peers that are proven, or voted, to have cheated.
     """
 
     bytes_out: int
@@ -26,6 +43,7 @@ class Snapshot(NamedTuple):
     updates_refused: dict[str, int]
     strangers_refused: int
     staleness: list[float]
+    banned: dict[PeerId, Conviction]
 
     @property
     def staleness_p50(self) -> float:
@@ -48,6 +66,7 @@ class Metrics:
         self._mixed = 0
         self._strangers = 0
         self._refused: Counter[str] = Counter()
+        self._banned: dict[PeerId, Conviction] = {}
         self._staleness: deque[float] = deque(maxlen=_STALENESS_SAMPLES)
 
     def sent(self, count: int) -> None:
@@ -70,6 +89,16 @@ class Metrics:
         with self._lock:
             self._strangers += 1
 
+    def banned(self, peer: PeerId, conviction: Conviction) -> None:
+        """Note a ban."""
+        with self._lock:
+            self._banned[peer] = conviction
+
+    def pardoned(self, peer: PeerId) -> None:
+        """Note that a ban was wrong."""
+        with self._lock:
+            self._banned.pop(peer, None)
+
     def mixed(self, staleness: list[float]) -> None:
         """Count updates folded in, with the staleness of each."""
         with self._lock:
@@ -86,6 +115,7 @@ class Metrics:
                 dict(sorted(self._refused.items())),
                 self._strangers,
                 list(self._staleness),
+                dict(self._banned),
             )
 
 

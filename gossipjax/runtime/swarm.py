@@ -253,6 +253,14 @@ class Swarm:
             "updates_refused": snapshot.updates_refused,
             "staleness_p50": snapshot.staleness_p50,
             "staleness_max": snapshot.staleness_max,
+            "banned": {
+                peer.hex(): {
+                    "reason": conviction.reason,
+                    "evidence_id": conviction.evidence.hex(),
+                    "after_updates": conviction.sequence,
+                }
+                for peer, conviction in snapshot.banned.items()
+            },
         }
 
     def audit(self, peer: PeerId) -> bool | None:

@@ -55,6 +55,11 @@ def test_paths_are_taken_as_text(tmp_path):
         ({"join": ["tcp://192.0.2.7:4000"]}, "expected a join string like gossipjax://"),
         ({"allow": ["AB" * 32]}, "allow: expected 64 lower-case hexadecimal digits"),
         ({"listen": "ipc:///tmp/peer"}, "listen: expected tcp://HOST:PORT"),
+        (
+            {"rules": {"policy": "audit"}, "journal_file": "j"},
+            "journal_file: votes need the secret",
+        ),
+        ({"rules": {"polity": "off"}}, r"unknown field `polity` - at `\$\.rules`"),
         ({"public_address": "udp://192.0.2.7:1"}, "public_address: .* expected tcp://host:port"),
         ({"run": object()}, "config: expected"),
     ],
@@ -114,8 +119,9 @@ def test_overrides_from_a_command_line(text, expected):
 def test_every_known_key_can_be_set():
     for key in known_keys():
         *table, name = key.split(".")
-        value = getattr(PeerConfig().protocol if table else PeerConfig(), name)
-        assert load_config(**{key: value}) == PeerConfig(), key
+        value = getattr(getattr(PeerConfig(), table[0]) if table else PeerConfig(), name)
+        assert load_config({"rules": {"policy": "off"}}, **{key: value}) == PeerConfig(), key
+    assert load_config(rules={"epoch_s": 10}).rules.policy == "audit"
 
 
 def test_every_field_is_documented():

@@ -3,7 +3,8 @@
 import json
 import threading
 
-from gossipjax.runtime.metrics import JsonLines, Metrics
+from gossipjax.runtime.metrics import Conviction, JsonLines, Metrics
+from gossipjax.types import PeerId
 
 
 def test_counts_add_up_across_threads():
@@ -28,6 +29,17 @@ def test_counts_add_up_across_threads():
     assert snapshot.updates_refused == {"norm": 4000}
     assert snapshot.strangers_refused == 4000
     assert snapshot.updates_mixed == 8000
+
+
+def test_bans_are_kept_until_they_are_found_wrong():
+    metrics, peer = Metrics(), PeerId(bytes(32))
+    conviction = Conviction("fault", bytes(32), 7)
+    metrics.banned(peer, conviction)
+    before = metrics.snapshot()
+    metrics.pardoned(peer)
+    metrics.pardoned(peer)
+    assert before.banned == {peer: conviction}
+    assert metrics.snapshot().banned == {}
 
 
 def test_a_snapshot_does_not_change():
