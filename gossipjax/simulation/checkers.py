@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from gossipjax.protocol.effects import Connect, Deliver, Disconnect, Effects, Refuse, Send
-from gossipjax.protocol.events import Event, PeerConnected, PeerLost, Received
+from gossipjax.protocol.events import Event, PeerConnected, PeerLost, Published, Received
 from gossipjax.simulation.host import SimulatedHost, payload_of
 from gossipjax.simulation.network import SECOND, LinkModel
 from gossipjax.types import Nanoseconds, PeerId, short
@@ -53,6 +53,7 @@ class SafetyChecker:
         self._transport_reasons = _transport_reasons(model, has_faults)
         self._is_harsh = model.is_harsh
         self._honest: set[PeerId] = set()
+        self._signed: dict[tuple[PeerId, int], bytes] = {}
         self._sign_keys: dict[PeerId, bytes] = {}
         self._lives: dict[SimulatedHost, _Life] = {}
 
@@ -111,6 +112,8 @@ class SafetyChecker:
                     transfers.get(event.message.root, set()).discard(event.message.index)
                 elif isinstance(event.message, Missing):
                     life.outstanding.get(event.sender, {}).pop(event.message.root, None)
+            case Published():
+                self._check_signed_once(host, event.update.header)
             case PeerLost():
                 life.outstanding.pop(event.peer, None)
             case PeerConnected():
@@ -119,6 +122,12 @@ class SafetyChecker:
                 self._sign_keys[peer] = event.record.body.sign_key
             case _:
                 pass
+
+    def _check_signed_once(self, host: SimulatedHost, header: Verified[UpdateHeader]) -> None:
+        """No honest peer signs two updates with one number, over all its lives."""
+        key, body = (host.id, header.body.sequence), header.sealed.body
+        if self._signed.setdefault(key, body) != body:
+            raise Violation(f"{name_of(host)}: signs two updates with number {key[1]}")
 
     def _check_credit(self, host: SimulatedHost, life: _Life, peer: PeerId, get: Get) -> None:
         """At most `CREDIT_CHUNKS` chunks of a transfer are asked for and not here."""

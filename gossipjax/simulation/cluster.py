@@ -7,8 +7,9 @@ from msgspec import Struct
 from gossipjax.crypto.suite import insecure_suite
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.rules import Rules
+from gossipjax.simulation.disk import Disk
 from gossipjax.simulation.draws import Draws
-from gossipjax.simulation.host import Disk, SimulatedHost
+from gossipjax.simulation.host import SimulatedHost
 from gossipjax.simulation.network import SECOND, LinkModel, Network
 from gossipjax.simulation.participant import simulated_identity
 from gossipjax.simulation.schedule import Schedule
@@ -158,7 +159,8 @@ class Cluster:
         Args:
             index: which peer.
             politely: it says goodbye.
-            silently: as when the power fails; else its connections are closed by its system.
+            silently: as when the power fails: what was not synced is lost; else its connections are
+                closed by its system.
         """
         host = self.hosts.pop(index, None)
         if host is None:
@@ -166,6 +168,8 @@ class Cluster:
         if politely:
             host.leave()
         host.stop(silently=silently)
+        if silently:
+            host.disk.lose_writes()
         slot = self._slots[index]
         slot.rounds += host.round
         slot.delivered += host.delivered

@@ -1,6 +1,6 @@
 """What goes wrong, and when: values that can be printed, begun and ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
@@ -8,6 +8,8 @@ from gossipjax.simulation.cluster import Cluster
 from gossipjax.simulation.draws import Draws
 from gossipjax.simulation.network import SECOND
 from gossipjax.types import Nanoseconds
+
+_NEVER_NS: Nanoseconds = 1 << 62
 
 
 class Partition(Struct, frozen=True, kw_only=True, tag=True):
@@ -48,7 +50,8 @@ class Outage(Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         peers: which, by index.
         politely: they say goodbye, as when a program is asked to end.
-        silently: the power fails; else their systems close the connections.
+        silently: the power fails, and what was not yet synced to disk is lost, or torn; else their
+            systems close the connections.
         keeps_disk: whether keys, sequence numbers and address book survive.
         corrupts_disk: some records of the address book do not survive unharmed.
         moves: they come back with another network address.
@@ -172,6 +175,32 @@ def draw_pause(draws: Draws, peers: int, at_ns: Nanoseconds, until_ns: Nanosecon
     """One peer, or up to a third of all."""
     count = draws.choice((1, draws.between(1, max(1, peers // 3))))
     return Pause(at_ns=at_ns, until_ns=until_ns, peers=tuple(draws.sample(range(peers), count)))
+
+
+def churn_of(rows: Iterable[tuple[float, int, bool]]) -> list[Fault]:
+    """Outages as a trace tells of them.
+
+    Args:
+        rows: time in seconds, index of a peer, and whether it comes up or goes down then; in order
+            of time. A peer whose first row is an up has been down from the start; one whose last
+            row is a down stays down.
+    """
+    down_ns: dict[int, Nanoseconds] = {}
+    seen: set[int] = set()
+    outages: list[Fault] = []
+    for seconds, peer, is_up in rows:
+        at_ns = int(seconds * SECOND)
+        if not is_up:
+            down_ns.setdefault(peer, at_ns)
+        elif peer in down_ns or peer not in seen:
+            began_ns = down_ns.pop(peer, 0)
+            outages.append(Outage(at_ns=began_ns, until_ns=at_ns, peers=(peer,), silently=True))
+        seen.add(peer)
+    outages += [
+        Outage(at_ns=at_ns, until_ns=_NEVER_NS, peers=(peer,), silently=True)
+        for peer, at_ns in down_ns.items()
+    ]
+    return sorted(outages, key=lambda outage: outage.at_ns)
 
 
 def draw_churn(draws: Draws, peers: int, end_ns: Nanoseconds) -> list[Fault]:

@@ -5,9 +5,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gossipjax.crypto.identity import Identity
 from gossipjax.errors import RemoteProtocolError
-from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.credentials import case_of
 from gossipjax.protocol.effects import (
     Audit,
@@ -39,6 +37,7 @@ from gossipjax.protocol.events import (
 )
 from gossipjax.protocol.peer import PeerMachine
 from gossipjax.protocol.tunnels import Outcome, Tunnels
+from gossipjax.simulation.disk import Disk
 from gossipjax.simulation.draws import MILLION, Draws
 from gossipjax.simulation.network import Link
 from gossipjax.simulation.participant import Participant
@@ -46,21 +45,12 @@ from gossipjax.simulation.world import EPOCH_S, World
 from gossipjax.types import Nanoseconds, PeerId
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author, seal_update
-from gossipjax.wire.messages import AnyMessage, PeerRecord, Relay, Sealed
+from gossipjax.wire.messages import AnyMessage, PeerRecord, Relay
 from gossipjax.wire.tensors import Manifest, check_values, unpack
 
 _NEVER_NS: Nanoseconds = 1 << 62
 _IDLE_TICKS_MAX = 1000
 _TICK, _ROUND = -1, -2  # in the trace, beside the checksums of messages
-
-
-class Disk:
-    """What outlives a crash: keys, sequence numbers, the address book."""
-
-    def __init__(self, identity: Identity, book_size: int):
-        self.identity = identity
-        self.sequence = 0
-        self.book: dict[bytes, Sealed] = BoundedDict(book_size)  # by signing key
 
 
 class Clock:
@@ -143,6 +133,7 @@ class SimulatedHost(Participant):
             world, index, disk.identity, endpoint, place, sequence, is_dialable=is_dialable
         )
         self.disk = disk
+        disk.begin_life()
         self.version = version
         self.round = 0
         self.delivered = 0
@@ -331,9 +322,9 @@ class SimulatedHost(Participant):
             case Disconnect():
                 self.disconnect(effect.peer)
             case Learn():
-                self.disk.book[effect.record.body.sign_key] = effect.record.sealed
+                self.disk.remember(effect.record.sealed, effect.record.body.sign_key)
             case Forget():
-                self.disk.book.pop(effect.record.body.sign_key, None)
+                self.disk.forget(effect.record.body.sign_key)
             case SignRecord():
                 sequence = EPOCH_S * 1000 + self.world.schedule.now_ns // MILLION
                 self.record = self._seal_record(sequence, self.record.body.addresses)
@@ -402,11 +393,11 @@ class SimulatedHost(Participant):
         self.version = (self.version + sum(arrived)) // (1 + len(arrived))
         self.version += self.world.steps_per_round
         self.round += 1
-        self.disk.sequence += 1
+        sequence = self.disk.next_sequence()
         update = seal_update(
-            payload_of(self.id, self.disk.sequence, self.world.manifest),
+            payload_of(self.id, sequence, self.world.manifest),
             run=self.world.run,
-            sequence=self.disk.sequence,
+            sequence=sequence,
             version=self.version,
             samples=self.world.steps_per_round,
             manifest_digest=self.world.manifest_digest,

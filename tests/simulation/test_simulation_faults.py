@@ -4,18 +4,23 @@ import itertools
 
 import pytest
 
+from gossipjax.simulation.checkers import SafetyChecker, Violation
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
+from gossipjax.simulation.disk import Disk
 from gossipjax.simulation.draws import Draws
 from gossipjax.simulation.faults import (
     FaultRun,
     Outage,
     Partition,
     Pause,
+    churn_of,
     draw_churn,
     draw_partition,
 )
 from gossipjax.simulation.host import SimulatedHost
 from gossipjax.simulation.network import SECOND
+from gossipjax.simulation.participant import simulated_identity
+from gossipjax.wire.messages import Sealed
 
 
 def cluster_of(peers: int, seed: int = 1) -> Cluster:
@@ -73,6 +78,7 @@ def test_partitions_of_every_kind_are_drawn():
 def test_a_peer_with_its_disk_is_the_same_peer_and_goes_on_counting():
     cluster = cluster_of(4)
     before = cluster.hosts[1]
+    used = before.disk.sequence
     start = outage().begin(cluster)
     cluster.run_for(5 * SECOND)
     assert 1 not in cluster.hosts
@@ -81,7 +87,7 @@ def test_a_peer_with_its_disk_is_the_same_peer_and_goes_on_counting():
     assert (after.id, after.address) == (before.id, before.address)
     assert after.machine is not before.machine
     sequence = after.disk.sequence
-    assert sequence == before.disk.sequence > 0
+    assert sequence > used > 0
     cluster.run_for(20 * SECOND)
     assert after.disk.sequence > sequence
     assert len(cluster.components()) == 1
@@ -119,6 +125,61 @@ def test_a_corrupt_book_is_no_harm():
     start()
     cluster.run_for(20 * SECOND)
     assert len(cluster.components()) == 1
+
+
+def test_a_power_failure_loses_what_was_not_synced_and_tears_one_record():
+    disk = Disk(simulated_identity(1, "disk"), 64)
+    disk.begin_life()
+    old, new = Sealed(b"old record", bytes(64)), Sealed(b"new record", bytes(64))
+    for number in range(8):  # then all of them are synced
+        disk.remember(old, bytes([number]))
+    disk.remember(new, b"\0")
+    disk.remember(new, b"new")
+    disk.forget(b"\1")
+    disk.remember(new, b"\2")
+    numbers = [disk.next_sequence() for _ in range(20)]
+    disk.lose_writes()
+    disk.begin_life()
+    assert disk.book.keys() == {bytes([number]) for number in range(8)}
+    assert {key: record.body for key, record in disk.book.items() if record != old} == {
+        b"\2": b"new r"
+    }
+    assert disk.next_sequence() > max(numbers)
+
+
+def test_power_failures_make_nobody_sign_twice_unless_numbers_are_not_synced(monkeypatch):
+    rows = [(20 + 5 * n, 1 + n % 3, up) for n in range(8) for up in (False,)]
+    rows += [(seconds + 4, peer, True) for seconds, peer, _ in rows]
+
+    def run() -> None:
+        config = ClusterConfig(peers=4, seed=1, start_ns=0, round_ns=SECOND)
+        cluster = Cluster(config, SafetyChecker(config.model, has_faults=True))
+        FaultRun(cluster, churn_of(sorted(rows)))
+        cluster.run_for(70 * SECOND)
+        assert len(cluster.hosts) == 4
+
+    run()
+    begin_life = Disk.begin_life
+
+    def begin_before_the_last_sync(self: Disk) -> None:
+        begin_life(self)
+        self.sequence = self._reserved = max(0, self._reserved - 16)
+
+    monkeypatch.setattr(Disk, "begin_life", begin_before_the_last_sync)
+    with pytest.raises(Violation, match="signs two updates with number"):
+        run()
+
+
+def test_a_trace_of_churn_becomes_outages():
+    rows = [(1.0, 2, False), (2.0, 3, True), (2.5, 2, False), (4.0, 2, True), (9.0, 2, False)]
+    spans = [
+        (fault.peers, fault.at_ns / SECOND, fault.until_ns / SECOND)
+        for fault in churn_of(rows)
+        if isinstance(fault, Outage)
+    ]
+    assert spans[:2] == [((3,), 0, 2), ((2,), 1, 4)]
+    assert spans[2][:2] == ((2,), 9)
+    assert spans[2][2] > 10**8
 
 
 @pytest.mark.parametrize(("silently", "seconds"), [(False, 5), (True, 25)])
