@@ -118,7 +118,7 @@ def reproduce(config: Config) -> Outcome:
     return Outcome(results + drift(config), rows)
 
 
-QUICK = {"peers": 16, "rounds": 60, "seeds": (0,), "data": "digits", "points": -3.0}
+QUICK = {"peers": 16, "rounds": 60, "seeds": (0,), "data": "digits", "points": -6.0}
 
 if __name__ == "__main__":
     sys.exit(main(__file__, Config(), QUICK, reproduce))

@@ -35,7 +35,7 @@ class Config:
     learning_rates: tuple[float, ...] = (0.005, 0.01, 0.02)
     seeds: tuple[int, ...] = (0, 1)
     data: str = "fashion_mnist_12k"
-    least_gain: float = 1.0
+    gain: tuple[float, float] = (1.0, 20.0)
 
 
 def reproduce(config: Config) -> Outcome:
@@ -62,7 +62,7 @@ def reproduce(config: Config) -> Outcome:
             print(f"alpha {alpha}, {name}: {accuracy[name]:.1f} % at {rate}")
         gain = accuracy["QG-DSGDm"] - accuracy["DSGDm"]
         claim = f"Dirichlet({alpha}): QG-DSGDm minus DSGDm, points"
-        results.append(Result(claim, config.least_gain, gain, 20.0))
+        results.append(Result(claim, config.gain[0], gain, config.gain[1]))
     return Outcome(results, rows)
 
 
@@ -72,6 +72,7 @@ QUICK = {
     "learning_rates": (0.01,),
     "seeds": (0,),
     "data": "digits",
+    "gain": (1.0, 40.0),
 }
 
 if __name__ == "__main__":

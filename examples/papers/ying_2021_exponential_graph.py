@@ -138,7 +138,7 @@ def reproduce(config: Config) -> Outcome:
     return Outcome(exactness(config) + agreed + trained, consensus_rows + training_rows)
 
 
-QUICK = {"sizes": (8, 16, 32), "rounds": 60, "seeds": (0,), "data": "digits", "points": 6.0}
+QUICK = {"sizes": (8, 16, 32), "rounds": 60, "seeds": (0,), "data": "digits", "points": 10.0}
 
 if __name__ == "__main__":
     sys.exit(main(__file__, Config(), QUICK, reproduce))
