@@ -29,13 +29,15 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fixed topology; they are dialled before others, and `fanout` does not count."""
 
     view_size: Positive = 16
-    """Neighbors of a peer on average: it dials others while it has less than half as many, others
-    dial it, and up to twice as many are accepted. Keep-alive traffic is proportional to it; the
-    graph of views stays connected under churn with high probability from about log(n) + 5 on."""
+    """Neighbors of a peer on average. Half as many are places that it fills itself, by rank; the
+    others are guests who have dialled it, up to twice `view_size` neighbors in all. Keep-alive
+    traffic is proportional to it; the graph of views stays connected under churn with high
+    probability from about log(n) + 5 on."""
 
     renew_interval_ns: Positive = 30 * _SECOND
-    """About so often a full view exchanges one neighbor for somebody else, so that newcomers find
-    places and the parts of a network that was split find each other again."""
+    """About so often one place ranks all known peers anew, so that newcomers find places and the
+    parts of a network that was split find each other again. Slowly, since each new ranking is
+    another draw for an attacker (`view_size / 2` intervals for the whole view)."""
 
     probe_interval_ns: Positive = 2 * _SECOND
     """Between two keep-alives to every neighbor."""
@@ -64,14 +66,16 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     each wait, up to half, is left out, so that many do not come back in step."""
 
     retry_max_ns: Positive = 12 * _SECOND
-    """Longest wait before a peer is dialled again: how long a peer that was cut off from everybody
-    may take to notice that the network is back."""
+    """Longest wait before a peer is dialled again (64 times longer for one of whom others have only
+    told): how long a peer that was cut off from everybody may take to notice that the network is
+    back."""
 
     gossip_peers_interval_ns: Positive = 10 * _SECOND
     """Between two requests for the addresses of others, each to one random neighbor."""
 
     book_size: Positive = 1024
-    """Peer records remembered; the oldest gives way."""
+    """Peer records remembered. At most 1/16 of them are in one network, and 1/16 told by peers of
+    one network; of a full group, or a full book, the oldest gives way."""
 
     downloads_max: Positive = 4
     """Transfers at the same time, and updates being inspected before the next one begins; further
