@@ -7,7 +7,6 @@ of it: what belongs to an audit is taken out before it.
 """
 
 import asyncio
-import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -159,6 +158,8 @@ class AuditDesk:
         self._auditor = auditor
         self._send = send
         self._in_worker = in_worker
+        # Two audits of one update would take each other's answers; and training comes first.
+        self._one_at_a_time = asyncio.Lock()
         self._fetches: dict[tuple[PeerId, bytes], _Fetch] = {}
         self._rounds: dict[tuple[PeerId, int], asyncio.Future[tuple[Opening, ...]]] = {}
 
@@ -203,18 +204,20 @@ class AuditDesk:
 
         Returns:
             True when it is sound, False when it is not: whoever gets the same answers from the
-            author finds the same. None when the author does not show what it has committed to.
+            author finds the same. None when the author does not show what it has committed to, or
+            has not committed to anything, as when it only exchanges at the end of its training.
         """
-        if self._auditor is None:
+        if self._auditor is None or header.claim is None:
             return None
         try:
             claim = self._auditor.check_claim(header)
         except RemoteProtocolError:
             return False
-        try:
-            return await self._compare(author, header, claim, segment % claim.segments)
-        except (TimeoutError, RemoteProtocolError):
-            return None
+        async with self._one_at_a_time:
+            try:
+                return await self._compare(author, header, claim, segment % claim.segments)
+            except (TimeoutError, RemoteProtocolError):
+                return None
 
     async def _compare(
         self, author: PeerId, header: UpdateHeader, claim: RoundClaim, segment: int
@@ -270,6 +273,5 @@ class AuditDesk:
                         "root", "the author does not have this state any more"
                     )
         finally:
-            with contextlib.suppress(KeyError):
-                del self._fetches[author, root]
+            del self._fetches[author, root]
         return b"".join(fetch.chunks[index] for index in range(fetch.count))

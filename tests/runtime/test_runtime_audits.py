@@ -2,6 +2,7 @@
 
 import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import jax
@@ -96,10 +97,19 @@ def test_cheats_in_training_and_in_the_payload_are_found(workload, name):
         assert audit(author, peer) is False
 
 
-def test_an_update_without_a_claim_does_not_pass(workload):
+def test_an_update_that_claims_no_round_is_no_fault(workload):
+    """A peer that has ended goes on exchanging without training: there is nothing to redo."""
     with two_peers(workload) as (author, peer):
-        author.mix(workload.init(jax.random.key(0)), steps=STEPS)
-        assert audit(author, peer) is False
+        author.mix(workload.init(jax.random.key(0)), steps=0)
+        wait_until(lambda: author.id in peer._host._taken)
+        assert peer.audit(author.id) is None
+
+
+def test_audits_of_one_update_do_not_take_each_others_answers(workload):
+    with two_peers(workload) as (author, peer), ThreadPoolExecutor(4) as pool:
+        share_a_round(workload, author)
+        wait_until(lambda: author.id in peer._host._taken)
+        assert [*pool.map(lambda _: peer.audit(author.id), range(4))] == [True] * 4
 
 
 def test_an_author_that_does_not_have_its_round_any_more_is_told_from_one_that_lies(workload):
