@@ -188,6 +188,36 @@ def best(
     return rate, runs[rate]
 
 
+def on_graphs(
+    graphs: Mapping[str, Callable[[int], gj.topology.Topology]],
+    tasks: Mapping[int, Task],
+    algorithm: GossipAlgorithm,
+    learning_rate: float,
+    rounds: int,
+    **labels: Any,
+) -> tuple[dict[str, float], dict[str, float], list[Row]]:
+    """Train on each graph, once for each seed and its task.
+
+    Returns accuracy in percent and bytes per peer by graph, and the rows of all runs.
+    """
+    accuracy, sent, rows = {}, {}, []
+    for name, make in graphs.items():
+        runs = [
+            task.run(
+                algorithm,
+                learning_rate,
+                rounds=rounds,
+                topology=make(len(task.shards)),
+                seed=seed,
+            )
+            for seed, task in tasks.items()
+        ]
+        accuracy[name] = percent(runs)
+        sent[name] = runs[0].column("bytes_per_peer")[-1]
+        rows += curves(runs, **labels, graph=name)
+    return accuracy, sent, rows
+
+
 def curves(results: Sequence[SimulationResult], **labels: Any) -> list[Row]:
     """The tables of runs with different seeds as rows, with labels in front."""
     return [

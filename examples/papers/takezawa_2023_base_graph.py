@@ -31,10 +31,9 @@ from reproduction import (
     Row,
     at_least,
     at_most,
-    curves,
     image_task,
     main,
-    percent,
+    on_graphs,
 )
 
 from gossipjax import gossip, topology
@@ -85,29 +84,16 @@ def exactness(config: Config) -> list[Result]:
 
 def training(config: Config) -> tuple[list[Result], list[Row]]:
     """Accuracy and bytes of gossip on each graph."""
-    algorithm = gossip(weighted_mean())
-    accuracy, megabytes, rows = {}, {}, []
     tasks = {
         seed: image_task(config.data, config.peers, config.alpha, seed=seed)
         for seed in config.seeds
     }
-    for name, make in GRAPHS.items():
-        runs = [
-            task.run(
-                algorithm,
-                config.learning_rate,
-                rounds=config.rounds,
-                topology=make(config.peers),
-                seed=seed,
-            )
-            for seed, task in tasks.items()
-        ]
-        accuracy[name] = percent(runs)
-        megabytes[name] = runs[0].column("bytes_per_peer")[-1] / 1e6
-        rows += curves(runs, graph=name)
+    accuracy, sent, rows = on_graphs(
+        GRAPHS, tasks, gossip(weighted_mean()), config.learning_rate, config.rounds
+    )
     lead = accuracy["base-5"] - accuracy["exponential"]
     lead_of_one = accuracy["base-2"] - accuracy["one-peer exponential"]
-    saving = megabytes["base-5"] / megabytes["exponential"]
+    saving = sent["base-5"] / sent["exponential"]
     note = "" if lead_of_one >= 0 else "(the paper's lead does not show here)"
     return [
         at_least("accuracy, base-5 minus exponential, points", -config.points, lead),

@@ -31,10 +31,9 @@ from reproduction import (
     at_least,
     at_most,
     average,
-    curves,
     image_task,
     main,
-    percent,
+    on_graphs,
 )
 
 from gossipjax import algorithms, gossip, topology
@@ -102,28 +101,20 @@ def consensus(config: Config) -> tuple[list[Result], list[Row]]:
 
 def training(config: Config) -> tuple[list[Result], list[Row]]:
     """DmSGD on both graphs."""
-    algorithm = algorithms.decentralized_momentum(config.momentum)
-    accuracy, megabytes, rows = {}, {}, []
     tasks = {
         seed: image_task(config.data, config.peers, config.alpha, seed=seed)
         for seed in config.seeds
     }
-    for name, make in GRAPHS.items():
-        runs = [
-            task.run(
-                algorithm,
-                config.learning_rate,
-                rounds=config.rounds,
-                topology=make(config.peers),
-                seed=seed,
-            )
-            for seed, task in tasks.items()
-        ]
-        accuracy[name] = percent(runs)
-        megabytes[name] = runs[0].column("bytes_per_peer")[-1]
-        rows += curves(runs, part="training", graph=name)
+    accuracy, sent, rows = on_graphs(
+        GRAPHS,
+        tasks,
+        algorithms.decentralized_momentum(config.momentum),
+        config.learning_rate,
+        config.rounds,
+        part="training",
+    )
     lead = accuracy["one-peer"] - accuracy["static"]
-    saving = megabytes["static"] / megabytes["one-peer"]
+    saving = sent["static"] / sent["one-peer"]
     log = np.ceil(np.log2(config.peers))
     return [
         at_least("DmSGD: accuracy, one-peer minus static, points", -config.points, lead),

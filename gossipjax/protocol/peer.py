@@ -41,7 +41,7 @@ from gossipjax.protocol.pace import Pace
 from gossipjax.protocol.reachability import ReachabilityMachine
 from gossipjax.protocol.relay import RelayMachine
 from gossipjax.protocol.rng import SplitMix64
-from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.rules import OFF, Rules
 from gossipjax.protocol.transfer import Owed, Pulling
 from gossipjax.protocol.uploads import UploadMachine
 from gossipjax.protocol.verification import VerificationMachine
@@ -123,7 +123,7 @@ class PeerMachine:
         suite: CryptoSuite,
         seed: int,
         identity: Identity | None = None,
-        rules: Rules = Rules(policy="off"),  # noqa: B008 (frozen)
+        rules: Rules = OFF,
         bootstrap: Iterable[Address] = (),
         book: Iterable[Verified[PeerRecord]] = (),
         version: int = 0,

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.rules import OFF, Rules
 from gossipjax.wire.address import parse_endpoint, parse_join
 
 NO_ADDRESS = "none"
@@ -93,7 +93,7 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     protocol: ProtocolConfig = ProtocolConfig()
     """Parameters of the protocol; a table `[protocol]` in the file, `protocol.fanout` elsewhere."""
 
-    rules: Rules = Rules(policy="off")
+    rules: Rules = OFF
     """How updates are verified, the same for all peers of a run; a table `[rules]` in the file,
     `rules.policy` elsewhere. Without the table nothing is verified; with it, the policy is `audit`
     unless it says otherwise."""

@@ -28,7 +28,7 @@ from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Effect, Effects, Inspect, Send
 from gossipjax.protocol.events import Event, PeerConnected, Published, Received, RecordSigned
 from gossipjax.protocol.peer import PeerMachine
-from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.rules import OFF, Rules
 from gossipjax.types import Nanoseconds, PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
@@ -64,7 +64,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
         suite: CryptoSuite,
         hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
         identity: Identity | None = None,
-        rules: Rules = Rules(policy="off"),  # noqa: B008 (frozen)
+        rules: Rules = OFF,
     ) -> PeerMachine:
         """The machine; records of the book that do not verify are left out."""
         book: list[Verified[PeerRecord]] = []

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from gossipjax.crypto.suite import insecure_suite
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.rules import OFF, Rules
 from gossipjax.simulation.disk import Disk
 from gossipjax.simulation.draws import Draws
 from gossipjax.simulation.host import SimulatedHost
@@ -48,7 +48,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
     peers: int
     seed: int
     protocol: ProtocolConfig = ProtocolConfig(book_size=BOOK_SIZE)
-    rules: Rules = Rules(policy="off")
+    rules: Rules = OFF
     model: LinkModel = LinkModel()
     round_ns: Nanoseconds = 10 * SECOND
     payload_floats: int = 8

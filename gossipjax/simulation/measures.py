@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -55,7 +56,8 @@ def test_metrics(
     totals: dict[str, np.ndarray] = {}
     models = _with_mean(params, is_honest)
     for first in range(0, size, CHUNK):
-        chunk = jax.tree.map(lambda leaf: leaf[first : first + CHUNK], data)  # noqa: B023
+        part = slice(first, first + CHUNK)
+        chunk = jax.tree.map(itemgetter(part), data)
         share = min(CHUNK, size - first) / size
         for name, values in _metrics(evaluate, models, chunk).items():
             totals[name] = totals.get(name, 0) + share * np.asarray(values, np.float64)

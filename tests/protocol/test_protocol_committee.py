@@ -31,6 +31,19 @@ from gossipjax.wire.messages import Role, Sealed, Verdict, Vote
 # ---- rules and credentials ---------------------------------------------------------------------
 
 
+class Lone:
+    """Whoever is asked first finds one thing, everybody else that the update is sound."""
+
+    def __init__(self, verdict: Verdict):
+        self.verdict = verdict
+        self.number = -1
+
+    def __call__(self, number: int, audit: Audit) -> Verdict:
+        if self.number < 0:
+            self.number = number
+        return self.verdict if number == self.number else Verdict.SOUND
+
+
 def test_rules_that_cannot_work_are_refused():
     with pytest.raises(LocalProtocolError, match="audit_votes ≤ audit_seats, got 5 > 4"):
         Rules(audit_votes=5)
@@ -121,19 +134,12 @@ def test_who_cannot_tell_bans_nobody():
 
 def test_false_accusers_lose_as_if_they_had_cheated():
     swarm = Swarm()
-    liars: list[int] = []
-
-    def finds(number: int, audit: Audit) -> Verdict:
-        if not liars:
-            liars.append(number)
-        return Verdict.FAULT if number == liars[0] else Verdict.SOUND
-
-    swarm.open(finds)
-    (liar,) = liars
+    liar = Lone(Verdict.FAULT)
+    swarm.open(liar)
     banned = swarm.banned()
-    assert banned.pop(id_of(liar)) == 7  # all but itself, which believes itself
+    assert banned.pop(id_of(liar.number)) == 7  # all but itself, which believes itself
     assert banned == {id_of(AUTHOR): 1}
-    assert [n for n, ban in swarm.bans if ban.peer == id_of(AUTHOR)] == [liar]
+    assert [n for n, ban in swarm.bans if ban.peer == id_of(AUTHOR)] == [liar.number]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.HARMFUL, Verdict.WITHHELD])
@@ -150,29 +156,17 @@ def test_what_cannot_be_shown_is_voted_on(verdict: Verdict):
 
 def test_fewer_votes_than_the_threshold_ban_nobody():
     swarm = Swarm()
-    accusers: list[int] = []
-
-    def finds(number: int, audit: Audit) -> Verdict:
-        if not accusers:
-            accusers.append(number)
-        return Verdict.HARMFUL if number == accusers[0] else Verdict.SOUND
-
-    swarm.open(finds)
+    accuser = Lone(Verdict.HARMFUL)
+    swarm.open(accuser)
     banned = swarm.banned()
     assert id_of(AUTHOR) not in banned
-    assert banned == {id_of(accusers[0]): 7}, "it was the judges who found the update sound"
+    assert banned == {id_of(accuser.number): 7}, "it was the judges who found the update sound"
 
 
 def test_judges_whom_the_author_may_have_chosen_punish_nobody():
     swarm = Swarm()
-    accusers: list[int] = []
-
-    def finds(number: int, audit: Audit) -> Verdict:
-        if not accusers:
-            accusers.append(number)
-        return Verdict.HARMFUL if number == accusers[0] else Verdict.SOUND
-
-    swarm.open(finds, is_committed=False)
+    accuser = Lone(Verdict.HARMFUL)
+    swarm.open(accuser, is_committed=False)
     assert not swarm.bans
 
 
@@ -213,18 +207,12 @@ def test_an_appeal_lifts_a_ban_that_was_wrong_and_no_other():
 
 def test_an_accuser_is_pardoned_when_the_fault_is_there_after_all():
     swarm = Swarm()
-    liars: list[int] = []
-
-    def finds(number: int, audit: Audit) -> Verdict:
-        if not liars:
-            liars.append(number)
-        return Verdict.FAULT if number == liars[0] else Verdict.SOUND
-
-    swarm.open(finds)
-    judge = next(n for n, ban in swarm.bans if ban.peer == id_of(liars[0]))
-    swarm.happen(judge, swarm.machines[judge].appeal(id_of(liars[0])))
+    liar = Lone(Verdict.FAULT)
+    swarm.open(liar)
+    judge = next(n for n, ban in swarm.bans if ban.peer == id_of(liar.number))
+    swarm.happen(judge, swarm.machines[judge].appeal(id_of(liar.number)))
     swarm.settle(truth(Verdict.FAULT))
-    assert (judge, id_of(liars[0])) in swarm.pardons
+    assert (judge, id_of(liar.number)) in swarm.pardons
 
 
 # ---- votes that do not count -------------------------------------------------------------------

@@ -37,6 +37,26 @@ def draw_lines(
     axes.legend(fontsize="small")
 
 
+def rules_figure(name: str) -> None:
+    """Accuracy of every mixing rule under every attack."""
+    rows = rows_of(name)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        rules = list(dict.fromkeys(row["rule"] for row in rows))
+        attacks = list(dict.fromkeys(row["attack"] for row in rows))
+        width = 0.8 / len(rules)
+        for index, rule in enumerate(rules):
+            bars = {row["attack"]: float(row["accuracy"]) for row in rows if row["rule"] == rule}
+            places = [attacks.index(attack) + index * width for attack in bars]
+            axes.bar(places, list(bars.values()), width, label=rule)
+        axes.set_xticks(range(len(attacks)), attacks)
+        axes.set_ylabel("accuracy of honest peers, %")
+        axes.legend(fontsize="small")
+
+    save(name, draw)
+
+
 def save(name: str, draw: Callable[[Figure], None]) -> None:
     """Draw a figure into `runs/papers/NAME.png`."""
     figure = Figure(figsize=(8, 4), layout="constrained")
