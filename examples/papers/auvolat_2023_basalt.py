@@ -11,9 +11,9 @@ the authors' words: "Basalt should succeed, Brahms should fail".
     python examples/papers/auvolat_2023_basalt.py [--quick]
 
 About one minute on 2 CPU cores, seconds with --quick. Expected, as the mean of the last quarter:
-- naive: 95 % or more of honest views are Byzantine; Brahms: 90 % or more; BASALT: 30 to 46 %, and
-  nobody isolated (only Byzantine neighbors); ours: 27 to 33 %, and with the 300 in 30 networks 3 to
-  6 %, nobody isolated.
+- naive: 95 % or more of honest views are Byzantine; Brahms: 60 % or more; BASALT: 30 to 37 % (does
+  not hold: 44 % in this model), and nobody isolated (only Byzantine neighbors); ours: 27 to 33 %,
+  and with the 300 in 30 networks 3 to 6 %, nobody isolated.
 
 The model: in each step a peer pulls the view of one random neighbor and is pushed that of another
 honest peer (Brahms: ids, 45 % of a view each way), besides the flood. Byzantine peers tell only of
@@ -158,8 +158,8 @@ def reproduce(config: Config) -> Outcome:
     """Every method's views over time."""
     bounds: dict[str, tuple[Peers, float, float]] = {
         "naive": (Peers(config), 0.95, 1),
-        "Brahms": (Brahms(config), 0.9, 1),
-        "BASALT": (Basalt(config), 0.3, 0.46),
+        "Brahms": (Brahms(config), 0.6, 1),
+        "BASALT": (Basalt(config), 0.3, 0.37),
         "ours": (Ours(replace(config, byzantine_networks=config.byzantine)), 0.27, 0.33),
         "ours, few networks": (Ours(config), 0.03, 0.06),
     }
@@ -171,7 +171,8 @@ def reproduce(config: Config) -> Outcome:
             peers.step(number)
             shares.append(float(np.mean(peers.views >= config.honest)))
         late = float(np.mean(shares[-config.steps // 4 :]))
-        results.append(Result(f"{name}, Byzantine share of honest views", low, late, high))
+        note = "(in a model where everybody knows all Byzantine peers)" if name == "BASALT" else ""
+        results.append(Result(f"{name}, Byzantine share of honest views", low, late, high, note))
         if high < 0.5:
             isolated = float(np.mean(peers.views.min(1) >= config.honest))
             results.append(at_most(f"{name}, isolated honest peers", 0, isolated))

@@ -13,7 +13,8 @@ About one minute on 2 CPU cores. As in the paper: 25 peers on a ring, vectors of
 error relative to the start. Bits are those of this library's payloads: 16 per coordinate for more
 than 127 levels, where entropy coding could do with 9. Expected:
 - iterations to a squared error of 1e-8: exact 377 (± 5 %), qsgd(256) within 2 % of exact, at 1.9
-  times fewer bytes or more; qsgd(16), γ = 0.34, in 1,200 at most;
+  times fewer bytes or more; qsgd(16), γ = 0.34, in 900 at most: does not hold, it
+  takes 1,094;
 - top-1 % with γ = 0.046: the error falls by a constant factor in every 1,000 iterations (the slower
   of two factors above 0.5 of the quicker, in logarithms), below 1e-3 after 4,000;
 - averaging models quantized by qsgd(256) stalls above 1e-5.
@@ -41,6 +42,7 @@ class Config:
     size: int = 2000
     target: float = 1e-8
     exact_rounds: int = 377
+    coarse_rounds: int = 900
     rounds: int = 1200
     sparse_rounds: int = 4000
     sparse_error: float = 1e-3
@@ -108,7 +110,9 @@ def reproduce(config: Config) -> Outcome:
                 "iterations, qsgd(256) over exact", 0.98, needed("CHOCO qsgd(256)") / exact, 1.02
             ),
             at_least("bytes per iteration, exact over qsgd(256)", 1.9, saving),
-            at_most("iterations, qsgd(16)", config.rounds, needed("CHOCO qsgd(16)")),
+            at_most(
+                "iterations, qsgd(16)", config.coarse_rounds, needed("CHOCO qsgd(16)")
+            )._replace(note="(more than expected)"),
             at_least("top 1 %: slower over quicker rate", 0.5, slopes[1] / slopes[0]),
             at_most("top 1 %: error at the end", config.sparse_error, errors["CHOCO top 1 %"][-1]),
             at_least(
@@ -123,6 +127,7 @@ QUICK = {
     "size": 200,
     "target": 1e-2,
     "exact_rounds": 51,
+    "coarse_rounds": 200,
     "rounds": 200,
     "sparse_rounds": 400,
     "sparse_error": 0.9,
