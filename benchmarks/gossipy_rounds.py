@@ -1,10 +1,11 @@
 """Peer-rounds per second of gossipy's own simulator; run by bench_learner.py in its environment.
 
-    python benchmarks/gossipy_rounds.py PEERS ROUNDS SIZE HIDDEN
+    python benchmarks/gossipy_rounds.py PEERS ROUNDS SIZE HIDDEN NEIGHBORS
 
-A node of gossipy tells one random neighbor per round, which merges the model and takes one step on
-a batch of 32: the least work that its simulator does per round. Nothing is evaluated. A round has
-10 of its time units, fewer than in its examples, since it visits every node in each of them.
+In a round of this simulator each node pushes its model to NEIGHBORS others, one per time unit, and
+hears as many. When it has heard all of them it hands them to gossipy's model handler, which takes
+their mean and one step on a batch of 32; gossipy's own PENS node calls it with a list like this.
+Nothing is evaluated and no time unit is idle: the least that the simulator can do for such a round.
 """
 
 import contextlib
@@ -18,18 +19,31 @@ from typing import Any
 import numpy as np
 
 
-def make_simulator(peers: int, size: int, hidden: int) -> Any:
+def make_simulator(peers: int, size: int, hidden: int, neighbors: int) -> Any:
     """A simulator with random data, and the number of parameters of its model."""
     import torch  # pyright: ignore[reportMissingImports]
 
     # gossipy imports torchvision, which it uses for downloads of data sets only.
     sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))
-    from gossipy import core, set_seed  # pyright: ignore[reportMissingImports]
+    from gossipy import CACHE, core, set_seed  # pyright: ignore[reportMissingImports]
     from gossipy.data import DataDispatcher, handler  # pyright: ignore[reportMissingImports]
     from gossipy.model import handler as models  # pyright: ignore[reportMissingImports]
     from gossipy.model import nn  # pyright: ignore[reportMissingImports]
     from gossipy.node import GossipNode  # pyright: ignore[reportMissingImports]
     from gossipy.simul import GossipSimulator  # pyright: ignore[reportMissingImports]
+
+    class MergingNode(GossipNode):
+        """Tells and hears the same number of others in a round; merges them, takes one step."""
+
+        def send(self, t: int, peer: int, protocol: Any) -> Any:
+            return super().send(t, (self.idx + t % neighbors + 1) % peers, protocol)
+
+        def receive(self, t: int, msg: Any) -> None:
+            heard = self.__dict__.setdefault("heard", [])
+            heard.append(CACHE.pop(msg.value[0]))
+            if len(heard) == neighbors:
+                self.model_handler(heard, self.data[0])
+                heard.clear()
 
     torch.set_num_threads(1)  # quicker than more, for layers as small as these
     set_seed(0)
@@ -49,16 +63,16 @@ def make_simulator(peers: int, size: int, hidden: int) -> Any:
         create_model_mode=core.CreateModelMode.MERGE_UPDATE,
     )
     network = core.StaticP2PNetwork(peers, None)
-    nodes = GossipNode.generate(dispatcher, network, model, round_len=10, sync=True)
+    nodes = MergingNode.generate(dispatcher, network, model, round_len=1, sync=True)
     push = core.AntiEntropyProtocol.PUSH
-    simulator = GossipSimulator(nodes, dispatcher, delta=10, protocol=push)
+    simulator = GossipSimulator(nodes, dispatcher, delta=neighbors, protocol=push)
     simulator.init_nodes(seed=0)
     return simulator, sum(leaf.numel() for leaf in model.model.parameters())
 
 
 def main() -> None:
-    peers, rounds, size, hidden = map(int, sys.argv[1:5])
-    simulator, parameters = make_simulator(peers, size, hidden)
+    peers, rounds, size, hidden, neighbors = map(int, sys.argv[1:6])
+    simulator, parameters = make_simulator(peers, size, hidden, neighbors)
     with contextlib.redirect_stdout(io.StringIO()):
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         simulator.start(n_rounds=rounds)
