@@ -153,6 +153,15 @@ def image_task(
     )
 
 
+def with_flipped_labels(task: Task, is_byzantine: npt.NDArray[np.bool_], classes: int = 10) -> Task:
+    """The task where attackers train on flipped labels, and honestly otherwise."""
+    shards: list[Batch] = [
+        {**shard, "labels": classes - 1 - np.asarray(shard["labels"])} if is_liar else shard
+        for shard, is_liar in zip(task.shards, is_byzantine, strict=True)
+    ]
+    return task._replace(shards=shards)
+
+
 # What is compiled for a function is found again for the same object only.
 _sgd = functools.cache(optax.sgd)
 
