@@ -14,7 +14,7 @@ from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.credentials import case_of, committee_of, role_input, seats_of
-from gossipjax.protocol.effects import Audit, Ban, Pardon
+from gossipjax.protocol.effects import Audit, Ban, Pardon, Refuse
 from gossipjax.protocol.ledger import Ledger
 from gossipjax.protocol.rules import Rules
 from gossipjax.types import PeerId, RunId
@@ -24,6 +24,7 @@ from gossipjax.wire.envelope import Verified, open_vote, seal_vote
 from gossipjax.wire.messages import (
     Ballot,
     Certificate,
+    Evidence,
     PeerRecord,
     Role,
     Sealed,
@@ -35,16 +36,17 @@ from gossipjax.wire.messages import (
 _CASES_MAX = 1024
 _CASES_PER_AUTHOR_MAX = 8  # in an epoch: an attacker's own cases cannot push out those of others
 _OPEN_TASKS_MAX = 1024
+_SUSPICIONS_PER_TELLER_MAX = 4
 _SUBJECTIVE = (Verdict.HARMFUL, Verdict.WITHHELD)
 
 
 class Spread(NamedTuple):
     """Tell some neighbors."""
 
-    message: Ballot | Certificate
+    message: Ballot | Certificate | Evidence
 
 
-Consequence = Audit | Ban | Pardon | Spread
+Consequence = Audit | Ban | Pardon | Refuse | Spread
 
 
 class _Count(NamedTuple):
@@ -103,6 +105,20 @@ class _Duty(NamedTuple):
     proof: bytes
 
 
+class _Suspicion(NamedTuple):
+    """A fault that somebody says is in an update, outside of any case.
+
+    Attributes:
+        teller: who says so and answers for it; None: this peer itself.
+        epoch: when.
+    """
+
+    author: Verified[PeerRecord]
+    header: Verified[UpdateHeader]
+    teller: PeerId | None
+    epoch: int
+
+
 class _Conviction(NamedTuple):
     """What a ban was based on: enough to check it again."""
 
@@ -116,8 +132,8 @@ class _Conviction(NamedTuple):
 class CommitteeMachine:
     """Takes seats of one's own, counts the votes of others, convicts.
 
-    Accepts: cases, votes, results of audits, appeals.
-    Emits: `Audit`, `Ban`, `Pardon`, and votes to spread.
+    Accepts: cases, votes, suspicions, results of audits, appeals.
+    Emits: `Audit`, `Ban`, `Pardon`, `Refuse`, and votes and evidence to spread.
     Keeps true: a peer is banned for a fault, or for a false claim of one, only after this very peer
     has audited; for anything else only by votes with `threshold` seats or more under one beacon
     value; nobody votes twice under one value; a voter counts as far as this peer's own weights go.
@@ -142,6 +158,7 @@ class CommitteeMachine:
         self._per_author = BoundedDict[tuple[PeerId, int], int](_CASES_MAX)
         self._duties = BoundedDict[tuple[bytes, bytes], _Duty](_OPEN_TASKS_MAX)
         self._rechecks = BoundedDict[tuple[bytes, bytes], PeerId](_OPEN_TASKS_MAX)
+        self._suspicions = BoundedDict[tuple[bytes, bytes], _Suspicion](_OPEN_TASKS_MAX)
         self._appeals = BoundedDict[tuple[bytes, bytes], PeerId](_OPEN_TASKS_MAX)
         self._convictions = BoundedDict[PeerId, _Conviction](_CASES_MAX)
 
@@ -207,19 +224,57 @@ class CommitteeMachine:
             raise RemoteProtocolError("proof", str(error)) from None
         return self._count(case, verified, beta)
 
+    def suspect(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        draw: bytes,
+        teller: PeerId | None,
+        epoch: int,
+    ) -> list[Consequence]:
+        """A segment of an update is said to be false: see for oneself, whoever says so.
+
+        Nobody needs to know the case, the beacon or the weights: what is checked again is what the
+        author has signed. A few claims of each teller at a time.
+
+        Args:
+            author: the author's record.
+            header: of the update.
+            draw: what picks the segment.
+            teller: who says so; None: this peer itself.
+            epoch: the present one.
+        """
+        key = (case_of(header.sealed.body), draw)
+        if key in self._rechecks or key in self._suspicions:
+            return []
+        told = sum(suspicion.teller == teller for suspicion in self._suspicions.values())
+        if told >= _SUSPICIONS_PER_TELLER_MAX:
+            return []
+        self._suspicions[key] = _Suspicion(author, header, teller, epoch)
+        return [Audit(author, header, Role.AUDIT, draw)]
+
     def on_audited(self, case_id: bytes, draw: bytes, verdict: Verdict | None) -> list[Consequence]:
         """The result of an audit: of one's own, of somebody's finding, or of an appeal."""
         key = (case_id, draw)
         if key in self._appeals:
             return self._settle_appeal(self._appeals.pop(key), verdict)
-        case = self._cases.get(case_id)
-        accuser, duty = self._rechecks.pop(key, None), self._duties.pop(key, None)
-        if case is None or verdict is None:
+        suspicion, accuser = self._suspicions.pop(key, None), self._rechecks.pop(key, None)
+        case, duty = self._cases.get(case_id), self._duties.pop(key, None)
+        if verdict is None:
             return []
-        if accuser is not None:
-            return self._settle_accusation(case_id, case, accuser, draw, verdict)
-        if duty is None:
-            return []
+        found: list[Consequence] = []
+        if suspicion is not None:
+            found += self._settle_suspicion(suspicion, draw, verdict)
+        if case is not None and accuser is not None:
+            found += self._settle_accusation(case, accuser, draw, verdict)
+        elif case is not None and duty is not None:
+            found += self._vote(case_id, case, duty, draw, verdict)
+        return found
+
+    def _vote(
+        self, case_id: bytes, case: _Case, duty: _Duty, draw: bytes, verdict: Verdict
+    ) -> list[Consequence]:
+        """Say what was found; a fault needs no more votes."""
         vote = Vote(
             run=self._run,
             voter=self._own,
@@ -233,7 +288,7 @@ class CommitteeMachine:
         sealed = seal_vote(vote, self._identity, self._suite)
         found = self._count(case, sealed, draw)
         if verdict is Verdict.FAULT:
-            found += self._convict(case_id, case, case.accused, "fault", draw, is_accuser=False)
+            found += self._convict_of_fault(case, draw)
         return found
 
     def appeal(self, peer: PeerId) -> list[Consequence]:
@@ -253,6 +308,8 @@ class CommitteeMachine:
         """Find out whether this peer has seats; if so, it has to audit."""
         electorate = self._ledger.electorate(case.epoch)
         if case.accused == self._own or not electorate.of(self._own):
+            return []
+        if self._ledger.is_banned(case.accused, case.epoch + 1):  # nothing is left to find out
             return []
         alpha = self._alpha(case_id, case, role, beacon)
         proof, beta = self._suite.prove(self._identity.vrf_seed, alpha)
@@ -293,20 +350,59 @@ class CommitteeMachine:
     def _recheck(
         self, case: _Case, accuser: PeerId, case_id: bytes, draw: bytes
     ) -> list[Consequence]:
-        if case.settled is Verdict.FAULT:
+        if self._ledger.is_banned(case.accused, case.epoch + 1):
             return []
         self._rechecks[case_id, draw] = accuser
+        if (case_id, draw) in self._suspicions:  # the same audit is under way
+            return []
         return [Audit(case.author, case.header, Role.AUDIT, draw)]
 
     def _settle_accusation(
-        self, case_id: bytes, case: _Case, accuser: PeerId, draw: bytes, verdict: Verdict
+        self, case: _Case, accuser: PeerId, draw: bytes, verdict: Verdict
     ) -> list[Consequence]:
         """A fault that this peer was told of is there, or it is not."""
         if verdict is Verdict.FAULT:
-            return self._convict(case_id, case, case.accused, "fault", draw, is_accuser=False)
+            return self._convict_of_fault(case, draw)
         if verdict is Verdict.SOUND:
-            return self._convict(case_id, case, accuser, "false accusation", draw, is_accuser=True)
+            convicted = self._convict(
+                case.author,
+                case.header,
+                accuser,
+                "false accusation",
+                draw,
+                case.epoch + 1,
+                is_accuser=True,
+            )
+            return convicted + self._show(case, Role.AUDIT, Verdict.FAULT) if convicted else []
         return []
+
+    def _convict_of_fault(self, case: _Case, draw: bytes) -> list[Consequence]:
+        case.settled = case.settled or Verdict.FAULT
+        return self._prove(case.author, case.header, draw, case.epoch + 1)
+
+    def _settle_suspicion(
+        self, suspicion: _Suspicion, draw: bytes, verdict: Verdict
+    ) -> list[Consequence]:
+        if verdict is Verdict.FAULT:
+            return self._prove(suspicion.author, suspicion.header, draw, suspicion.epoch)
+        if verdict is Verdict.SOUND and suspicion.teller is not None:
+            return [Refuse(suspicion.teller, "evidence")]
+        return []
+
+    def _prove(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        draw: bytes,
+        epoch: int,
+    ) -> list[Consequence]:
+        """Ban the author for a fault that this peer has found, and tell how it can be found."""
+        accused = PeerId(header.body.author)
+        found = self._convict(author, header, accused, "fault", draw, epoch, is_accuser=False)
+        if not found:
+            return []
+        hops = self._rules.rumor_hops
+        return [*found, Spread(Evidence(hops, author.sealed, (header.sealed,), draw))]
 
     def _judge(self, case: _Case, vote: Vote, draw: bytes) -> list[Consequence]:
         """The judges have decided."""
@@ -318,7 +414,9 @@ class CommitteeMachine:
         if vote.verdict not in _SUBJECTIVE:  # a fault is proven, not voted
             return []
         reason = vote.verdict.name.lower()
-        convicted = self._convict(vote.case, case, case.accused, reason, draw, is_accuser=False)
+        convicted = self._convict(
+            case.author, case.header, case.accused, reason, draw, case.epoch + 1, is_accuser=False
+        )
         return convicted + self._show(case, Role.JUDGE, vote.verdict)
 
     def _punish_accusers(self, case: _Case, vote: Vote, draw: bytes) -> list[Consequence]:
@@ -333,28 +431,33 @@ class CommitteeMachine:
         for voter, count in case.counted(Role.AUDIT, vote.beacon).items():
             if count.verdict is Verdict.HARMFUL:
                 found += self._convict(
-                    vote.case, case, voter, "false accusation", draw, is_accuser=True
+                    case.author,
+                    case.header,
+                    voter,
+                    "false accusation",
+                    draw,
+                    case.epoch + 1,
+                    is_accuser=True,
                 )
         return found
 
     def _convict(
         self,
-        case_id: bytes,
-        case: _Case,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
         peer: PeerId,
         reason: str,
         draw: bytes,
+        epoch: int,
         *,
         is_accuser: bool,
     ) -> list[Consequence]:
-        if not is_accuser:
-            case.settled = case.settled or Verdict.FAULT
-        if peer == self._own or self._ledger.is_banned(peer, case.epoch + 1):
+        if peer == self._own or self._ledger.is_banned(peer, epoch):
             return []
-        self._ledger.ban(peer, case.epoch + 1)
-        self._convictions[peer] = _Conviction(case_id, case.author, case.header, draw, is_accuser)
-        ban = Ban(peer, reason, _digest(case_id + draw), case.header.body.sequence)
-        return [ban, *self._show(case, Role.AUDIT, Verdict.FAULT)]
+        self._ledger.ban(peer, epoch)
+        case_id = case_of(header.sealed.body)
+        self._convictions[peer] = _Conviction(case_id, author, header, draw, is_accuser)
+        return [Ban(peer, reason, _digest(case_id + draw), header.body.sequence)]
 
     def _show(self, case: _Case, role: Role, verdict: Verdict) -> list[Consequence]:
         """What convicts, all in one message: some have missed a part of it."""

@@ -38,6 +38,16 @@ def is_sampled(beacon: bytes, case: bytes, percent: int) -> bool:
     return drawn * 100 < percent << 512
 
 
+def segment_of(draw: bytes, segments: int) -> int:
+    """The segment of a round that a draw of 64 bytes picks: its first 8 bytes modulo the number."""
+    return int.from_bytes(draw[:8], "big") % segments
+
+
+def draw_of(segment: int) -> bytes:
+    """A draw that picks this segment."""
+    return segment.to_bytes(8, "big").ljust(64, b"\0")
+
+
 def committee_of(rules: Rules, role: Role, electorate: Electorate) -> Committee:
     """Expected seats, and the votes with which a verdict stands."""
     if role is Role.AUDIT:

@@ -242,7 +242,7 @@ class PeerMachine:
                 return self._membership.record_signed(event.record, now_ns)
             case Audited() if self._verification is not None:
                 trusted = self._membership.trusted_neighbors()
-                return self._verification.on_audited(event, trusted)
+                return self._charge(self._verification.on_audited(event, trusted), now_ns)
             case Appealed() if self._verification is not None:
                 return self._verification.appeal(event.peer)
             case Audited() | Appealed():
@@ -381,7 +381,10 @@ class PeerMachine:
             return []
         effects = self._dissemination.start_waiting(now_ns)
         if event.refusal is not None:
-            return effects + self._refuse(event.author, event.refusal, now_ns)
+            effects += self._refuse(event.author, event.refusal, now_ns)
+            if event.refusal == "nonfinite" and self._verification is not None:
+                effects += self._verification.on_refused(transfer.author, transfer.header)
+            return effects
         if banned:
             return effects
         self._forgive(event.author)

@@ -12,14 +12,15 @@ from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.beacon import BeaconMachine
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.protocol.committee import CommitteeMachine, Consequence, Spread
-from gossipjax.protocol.credentials import case_of, is_sampled
-from gossipjax.protocol.effects import Ban, Effects, Send
+from gossipjax.protocol.credentials import case_of, draw_of, is_sampled
+from gossipjax.protocol.effects import Ban, Effects, Pardon, Send
 from gossipjax.protocol.events import Audited
 from gossipjax.protocol.ledger import Ledger
 from gossipjax.protocol.opening import Opener
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.protocol.rules import Rules
 from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.wire.codec import decode_body
 from gossipjax.wire.envelope import Verified, open_claim, open_header, open_record, record_author
 from gossipjax.wire.messages import (
     Ballot,
@@ -37,6 +38,7 @@ _EXCHANGES_PER_EPOCH = 20
 _TICKET_FANOUT = 2
 _COMMIT_EPOCHS = 2  # committed in e - 2, drawn by E(e - 1), audited in e
 _HELD_MAX = 1024
+_PROOFS_MAX = 256
 
 Rumor = Case | Ballot | Evidence | Certificate
 
@@ -54,9 +56,10 @@ class VerificationMachine:
 
     Accepts: verified headers, `Tickets`, `Case`, `Ballot`, `Evidence`, `Certificate`, results of
     audits, deadlines.
-    Emits: `Send`, `Audit`, `Ban`, `Pardon`.
+    Emits: `Send`, `Audit`, `Ban`, `Pardon`, `Refuse`.
     Keeps true: what is passed on was checked first, once, and `rumor_hops` times at most; an author
-    cannot know, when it commits to an update, whether and by whom it will be audited.
+    cannot know, when it commits to an update, whether and by whom it will be audited; who has
+    banned a peer by evidence tells some neighbors of it in every epoch while the ban lasts.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class VerificationMachine:
         )
         self._committee = CommitteeMachine(opener.run, own_id, identity, suite, self.ledger, rules)
         self._held = BoundedDict[bytes, Committed](_HELD_MAX)
+        self._proofs = BoundedDict[PeerId, Evidence](_PROOFS_MAX)
         self._signed = BoundedDict[tuple[PeerId, int], Verified[UpdateHeader]](_HELD_MAX)
         self._interval_ns: Nanoseconds = rules.epoch_s * _SECOND // _EXCHANGES_PER_EPOCH
         self.next_deadline_ns: Nanoseconds = 0
@@ -105,7 +109,7 @@ class VerificationMachine:
         """Tell some neighbors of the lowest tickets; when an epoch begins, open its cases."""
         effects: Effects = []
         if self.beacon.advance(now_s):
-            effects += self._open_cases(neighbors)
+            effects += self._open_cases(neighbors) + self._remind(neighbors)
         if now_ns >= self.next_deadline_ns:
             self.next_deadline_ns = now_ns + self._rng.jittered(self._interval_ns)
             offer = self.beacon.offer(now_s)
@@ -165,7 +169,7 @@ class VerificationMachine:
             case Certificate():
                 return self._on_certificate(rumor, now_s, others)
             case Evidence():  # pragma: no branch (there is no other rumor)
-                return self._on_evidence(rumor, now_s, others)
+                return self._on_evidence(sender, rumor, now_s, others)
 
     def on_audited(self, event: Audited, neighbors: Sequence[PeerId]) -> Effects:
         """An audit has ended: vote, or believe another's finding, or not."""
@@ -175,6 +179,29 @@ class VerificationMachine:
     def appeal(self, peer: PeerId) -> Effects:
         """Check a ban again."""
         return self._carry_out(self._committee.appeal(peer), (), 0)
+
+    def on_refused(self, author: Verified[PeerRecord], header: Verified[UpdateHeader]) -> Effects:
+        """A payload has values that no training gives: the end of its round convicts its author."""
+        claim = header.body.claim
+        if claim is None:
+            return []
+        draw = draw_of(claim.segments - 1)
+        found = self._committee.suspect(author, header, draw, None, self.beacon.epoch)
+        return self._carry_out(found, (), 0)
+
+    def _remind(self, neighbors: Sequence[PeerId]) -> Effects:
+        """Tell some neighbors of one of the bans that evidence was found for: rumors get lost."""
+        epoch = self.beacon.epoch
+        for peer in list(self._proofs):
+            if not self.ledger.is_banned(peer, epoch):
+                del self._proofs[peer]
+        if not self._proofs:
+            return []
+        (evidence,) = self._rng.sample(list(self._proofs.values()), 1)
+        return self._pass_on(evidence, neighbors, self._rules.rumor_hops)
+
+    def _keep(self, evidence: Evidence) -> None:
+        self._proofs[record_author(decode_body(PeerRecord, evidence.author.body))] = evidence
 
     def _open_cases(self, neighbors: Sequence[PeerId]) -> Effects:
         """Of the updates committed two epochs ago, those that the last value has drawn."""
@@ -275,11 +302,15 @@ class VerificationMachine:
         self.meet(author)
         return author
 
-    def _on_evidence(self, evidence: Evidence, now_s: int, neighbors: Sequence[PeerId]) -> Effects:
+    def _on_evidence(
+        self, sender: PeerId, evidence: Evidence, now_s: int, neighbors: Sequence[PeerId]
+    ) -> Effects:
         """What proves by itself: believed by whoever has seen nothing else, or refused."""
         author = self._open_author(evidence.author, now_s)
         if author is None:
             return []
+        if evidence.draw is not None:
+            return self._on_fault(sender, author, evidence, evidence.draw)
         headers = [
             open_claim(sealed, author.body, self._opener.suite).body for sealed in evidence.headers
         ]
@@ -287,6 +318,21 @@ class VerificationMachine:
         if reason is None:
             raise RemoteProtocolError("evidence", "these headers contradict nothing")
         return self._convict(author, reason, headers[0].sequence, evidence, neighbors)
+
+    def _on_fault(
+        self, sender: PeerId, author: Verified[PeerRecord], evidence: Evidence, draw: bytes
+    ) -> Effects:
+        """A segment that is said to be false: this peer redoes it, and answers for itself."""
+        peer, epoch = record_author(author.body), self.beacon.epoch
+        if peer == self._own_id or self.ledger.is_banned(peer, epoch):
+            return []
+        _, manifest_digest, payload_bytes, suite = self._opener
+        sealed = evidence.headers[0]
+        header = open_header(sealed, author.body, manifest_digest, payload_bytes, suite)
+        if len(evidence.headers) > 1 or header.body.claim is None:
+            raise RemoteProtocolError("evidence", "no round of training to redo")
+        found = self._committee.suspect(author, header, draw, sender, epoch)
+        return self._carry_out(found, (), 0)
 
     def _proven(self, sealed: Sequence[Sealed], headers: Sequence[UpdateHeader]) -> str | None:
         if len(headers) == 1:
@@ -308,6 +354,7 @@ class VerificationMachine:
         if peer == self._own_id or self.ledger.is_banned(peer, self.beacon.epoch):
             return []
         self.ledger.ban(peer, self.beacon.epoch)
+        self._keep(evidence)
         digest = hashlib.sha256(b"".join(sealed.body for sealed in evidence.headers)).digest()
         return [
             Ban(peer, reason, digest, sequence),
@@ -320,9 +367,13 @@ class VerificationMachine:
         effects: Effects = []
         for one in found:
             if isinstance(one, Spread):
+                if isinstance(one.message, Evidence):
+                    self._keep(one.message)
                 effects += self._pass_on(one.message, neighbors, hops)
-            else:
-                effects.append(one)
+                continue
+            if isinstance(one, Pardon):
+                self._proofs.pop(one.peer, None)
+            effects.append(one)
         return effects
 
     def _pass_on(self, rumor: Rumor, neighbors: Sequence[PeerId], hops: int) -> Effects:

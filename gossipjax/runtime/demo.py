@@ -129,6 +129,8 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     histories = [swarm.history(peer) for peer in honest]
     _plot(options.folder / "plot.png", histories, alone, central)
     console.print(_summary_table(summary))
+    if options.byzantine:
+        console.print(_ban_table(summary["banned"], options))
     console.print(f"{options.folder / 'summary.json'} · {options.folder / 'plot.png'}")
     return summary
 
@@ -409,6 +411,18 @@ def _summary_table(summary: dict[str, Any]) -> Table:
     ):
         figures = (float(np.mean(values)), min(values), max(values))
         table.add_row(label, *(f"{100 * figure:.2f} %" for figure in figures))
+    return table
+
+
+def _ban_table(bans: dict[str, Any], options: DemoOptions) -> Table:
+    """Who was banned, and what proves it."""
+    table = Table(title="banned", title_justify="left")
+    for column in ("peer", "reason", "evidence", "update", "by"):
+        table.add_column(column, justify="right" if column == "update" else "left")
+    for peer, ban in sorted(bans.items()):
+        by = f"{len(ban['by'])} of {options.honest} honest peers"
+        evidence = ban["evidence_id"][:16]
+        table.add_row(peer, ban["reason"], evidence, str(ban["after_updates"]), by)
     return table
 
 

@@ -48,7 +48,7 @@ from gossipjax.protocol.events import (
     Stopping,
 )
 from gossipjax.runtime.address import advertised_endpoint, describe_reachability
-from gossipjax.runtime.audits import Archive, AuditDesk
+from gossipjax.runtime.audits import Archive, AuditDesk, Faults
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.journal import Beginning, Journal
 from gossipjax.runtime.links import Links
@@ -193,7 +193,7 @@ class Host:
             header = self._taken.get(peer)
             if header is None:
                 return None
-            return await self._desk.audit(peer, header, secrets.randbits(32))
+            return await self._desk.audit(header, secrets.token_bytes(64), [*self._status.versions])
 
         return asyncio.run_coroutine_threadsafe(audit(), loop).result()
 
@@ -243,7 +243,15 @@ class Host:
             self._links = Links(
                 self._identity, self._config, self._metrics, self._run, self._suite, self._arrived
             )
-            self._desk = AuditDesk(self._archive, self._auditor, self._links.send, self._in_worker)
+            faults = Faults(self._config.archive_bytes_max)
+            self._desk = AuditDesk(
+                self.id,
+                self._archive,
+                faults,
+                self._auditor,
+                self._links.send,
+                self._in_worker,
+            )
             try:
                 await self._serve()
             finally:
@@ -460,10 +468,9 @@ class Host:
     async def _audit(self, effect: Audit) -> None:
         """Redo the segment that was drawn, as far as this peer can; judges abstain."""
         found = None
-        header = effect.header.body
         if effect.role is Role.AUDIT:
-            segment = int.from_bytes(effect.draw[:8], "big")
-            found = await self._desk.audit(PeerId(header.author), header, segment)
+            neighbors = [*self._machine.neighbors]
+            found = await self._desk.audit(effect.header.body, effect.draw, neighbors)
         verdict = {True: Verdict.SOUND, False: Verdict.FAULT, None: None}[found]
         self._feed(Audited(case_of(effect.header.sealed.body), effect.draw, verdict))
 

@@ -90,20 +90,29 @@ def with_flipped_labels(workload: Workload, classes: int = CLASSES) -> Workload:
 
 
 def with_fewer_steps(workload: Workload, every: int = LAZY_EVERY) -> Workload:
-    """Takes one step of `every`, and claims them all."""
+    """Takes one step of `every`, and claims them all: the counters of its optimizer run on.
+
+    The optimizer has a counter, as any with a schedule has.
+    """
     inner = workload.optimizer
 
-    def init(params: Params) -> Any:
-        return jnp.int32(0), inner.init(params)
-
     def update(updates: Any, state: Any, params: Params = None) -> tuple[Any, Any]:
-        count, own = state
-        moved = inner.update(updates, own, params)
-        idle = jax.tree.map(jnp.zeros_like, updates), own
-        updates, own = jax.tree.map(lambda a, b: jnp.where(count % every == 0, a, b), moved, idle)
-        return updates, (count + 1, own)
+        moved, after = inner.update(updates, state, params)
+        count = next(leaf for leaf in jax.tree.leaves(state) if _is_counter(leaf))
+        is_taken = count % every == 0
+        moved = jax.tree.map(lambda move: jnp.where(is_taken, move, 0), moved)
+        after = jax.tree.map(
+            lambda new, old: new if _is_counter(new) else jnp.where(is_taken, new, old),
+            after,
+            state,
+        )
+        return moved, after
 
-    return workload._replace(optimizer=optax.GradientTransformation(init, update))
+    return workload._replace(optimizer=optax.GradientTransformation(inner.init, update))
+
+
+def _is_counter(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0
 
 
 def _not_a_number() -> Attack:

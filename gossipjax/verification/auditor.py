@@ -1,6 +1,7 @@
 """What an auditor of a run does with one update: from bytes to a verdict, without any network."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,7 @@ from gossipjax.verification.states import PackedState, StateForm
 from gossipjax.wire.commitment import RoundCommitment, StateDigest
 from gossipjax.wire.merkle import MerkleTree
 from gossipjax.wire.messages import RoundClaim, UpdateHeader
+from gossipjax.wire.tensors import check_values
 
 Buffers = tuple[bytes | memoryview, bytes | memoryview]
 """A packed state: parameters, and the rest."""
@@ -102,11 +104,13 @@ class Auditor:
             the author claims.
 
         Raises:
-            RemoteProtocolError: (`size`) the state has another form than this run's.
+            RemoteProtocolError: (`size`) the state has another form than this run's; (`nonfinite`)
+                no training comes to it.
         """
         claim = self.check_claim(header)
         lengths = segment_lengths(claim.steps, self.segment_steps)
         begin = self.form.unpack(*start)
+        check_values(self.form.params, jax.tree.leaves(begin.params), math.inf)
         task = self.task(header.author, header.sequence, claim.version)
         again = recompute(self._trainer, begin, task, sum(lengths[:segment]), lengths[segment])
 

@@ -257,8 +257,12 @@ class Snapshots(Message, frozen=True, tag=12):
 
 
 class GetRound(Message, frozen=True, tag=26):
-    """I audit segment `segment` of the round that your update `sequence` ends."""
+    """I audit segment `segment` of the round that update `sequence` of `author` ends.
 
+    Asked of the author, and of those who may have found a fault in it before.
+    """
+
+    author: Digest
     sequence: Counter
     segment: Annotated[int, Meta(ge=0, lt=limits.SEGMENTS_MAX)]
 
@@ -269,6 +273,7 @@ class Round(Message, frozen=True, tag=27):
     The states themselves are asked for by their roots, as the payload of an update is.
     """
 
+    author: Digest
     sequence: Counter
     openings: Annotated[tuple[Opening, ...], Meta(max_length=3)]
 
@@ -342,12 +347,14 @@ class Ballot(Message, frozen=True, tag=22):
 class Evidence(Message, frozen=True, tag=23):
     """What proves by itself that a peer has lied.
 
-    Two different headers with one number, or one header with another form than the run's payloads.
+    Two different headers with one number, or one header with another form than the run's payloads,
+    or one header and a draw: the segment that it picks does not come out as its author claims.
     """
 
     hops: Hops
     author: Sealed
     headers: Annotated[tuple[Sealed, ...], Meta(min_length=1, max_length=2)]
+    draw: Beacon | None = None
 
 
 class Certificate(Message, frozen=True, tag=24):

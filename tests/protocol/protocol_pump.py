@@ -57,7 +57,16 @@ from gossipjax.wire.envelope import (
     seal_record,
     seal_update,
 )
-from gossipjax.wire.messages import AnyMessage, Chunk, Get, Offer, PeerRecord, Relay, Verdict
+from gossipjax.wire.messages import (
+    AnyMessage,
+    Chunk,
+    Get,
+    Offer,
+    PeerRecord,
+    Relay,
+    RoundClaim,
+    Verdict,
+)
 from gossipjax.wire.tensors import Manifest, check_values, manifest_of, pack, unpack
 
 SECOND = 1_000_000_000
@@ -109,6 +118,7 @@ def update_of(
     manifest: Manifest = SMALL,
     value: float = 1.0,
     run: bytes | None = None,
+    claim: RoundClaim | None = None,
 ) -> SealedUpdate:
     """A signed update whose elements are about `value + sequence`, different in every row."""
     arrays = [np.full(spec.shape, value + sequence, spec.dtype) for spec in manifest.tensors]
@@ -123,6 +133,7 @@ def update_of(
         manifest_digest=manifest.digest,
         identity=identity_of(number),
         suite=SUITE,
+        claim=claim,
     )
 
 

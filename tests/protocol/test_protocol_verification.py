@@ -17,9 +17,9 @@ from protocol_pump import (
 )
 
 from gossipjax.errors import LocalProtocolError
-from gossipjax.protocol.credentials import case_of, is_sampled, role_input
+from gossipjax.protocol.credentials import case_of, draw_of, is_sampled, role_input, segment_of
 from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Pardon, Send
-from gossipjax.protocol.events import Appealed, Audited, Received
+from gossipjax.protocol.events import Appealed, Audited, Inspected, Received
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import RunId
@@ -32,6 +32,7 @@ from gossipjax.wire.messages import (
     Evidence,
     Offer,
     Role,
+    RoundClaim,
     Sealed,
     Ticket,
     Tickets,
@@ -195,6 +196,115 @@ def test_evidence_with_an_old_record_is_dropped_and_with_a_forged_one_refused():
 def test_nobody_convicts_itself():
     twins = (update_of(0, 5).header.sealed, update_of(0, 5, value=2.0).header.sealed)
     assert solo(2).hear(2, Evidence(6, record_of(0).sealed, twins)) == []
+
+
+CLAIMED = update_of(1, 5, claim=RoundClaim(0, 15, 3, bytes(32)))
+FAULT = Evidence(6, record_of(1).sealed, (CLAIMED.header.sealed,), draw_of(2))
+
+
+def redone(peer: Solo, effects: Sequence[Effect], verdict: Verdict | None) -> Sequence[Effect]:
+    """What follows when the one audit among the effects has ended."""
+    (audit,) = [e for e in effects if isinstance(e, Audit)]
+    return peer.feed(Audited(case_of(audit.header.sealed.body), audit.draw, verdict))
+
+
+def test_a_fault_convinces_a_peer_that_has_seen_nothing_else_once_it_has_found_it():
+    peer = solo(2, 3, 4, 5)
+    effects = peer.hear(2, FAULT)
+    (audit,) = effects
+    assert isinstance(audit, Audit)
+    assert segment_of(audit.draw, 3) == 2
+    assert peer.hear(3, FAULT) == [], "one audit is enough"
+    found = redone(peer, effects, Verdict.FAULT)
+    assert bans(found) == [(id_of(1), "fault")]
+    assert rumors(found) == [FAULT] * 3, "it goes as far as a new one: this peer answers for it"
+    assert peer.hear(3, FAULT) == []
+
+
+def test_a_fault_that_is_none_is_the_senders_and_what_nobody_shows_is_nobodys():
+    peer = solo(2)
+    assert refusals(redone(peer, peer.hear(2, FAULT), Verdict.SOUND)) == ["evidence"]
+    assert redone(peer, peer.hear(2, FAULT), None) == []
+
+
+def test_evidence_of_a_fault_needs_one_header_that_claims_a_round():
+    bare = (update_of(1, 5).header.sealed,)
+    for headers in (bare, (CLAIMED.header.sealed,) * 2):
+        assert refusals(solo(2).hear(2, structs.replace(FAULT, headers=headers))) == ["evidence"]
+    own = structs.replace(
+        FAULT,
+        author=record_of(0).sealed,
+        headers=(update_of(0, 5, claim=CLAIMED.header.body.claim).header.sealed,),
+    )
+    assert solo(2).hear(2, own) == []
+
+
+def test_a_sender_cannot_make_others_redo_more_than_a_few_at_a_time():
+    peer = solo(2, 3)
+    sent = [structs.replace(FAULT, draw=bytes((n,)) * 64) for n in range(9)]
+    assert sum(len(peer.hear(2, evidence)) for evidence in sent) == 4
+    assert len(peer.hear(3, sent[-1])) == 1
+
+
+def test_a_false_ballot_is_punished_even_when_somebody_told_of_the_fault_before():
+    peer, epoch, value = in_second_epoch()
+    claim = CLAIMED.header.body.claim
+    for sequence in range(7, 40):
+        header = update_of(1, sequence, claim=claim).header.sealed
+        case = Case(6, record_of(1).sealed, header, epoch, value)
+        peer.hear(2, case)
+        ballot = seated(case, Role.AUDIT, 3, Verdict.FAULT)
+        beta = SUITE.prove(
+            identity_of(3).vrf_seed,
+            role_input(RUN, Role.AUDIT, epoch, value, case_of(header.body)),
+        )[1]
+        effects = peer.hear(4, structs.replace(FAULT, headers=(header,), draw=beta))
+        if peer.hear(2, Ballot(6, ballot)):  # it had a seat
+            break
+        redone(peer, effects, None)
+    found = redone(peer, effects, Verdict.SOUND)
+    assert bans(found) == [(id_of(3), "false accusation")]
+    assert refusals(found) == ["evidence"]
+
+
+def test_whoever_publishes_what_is_not_finite_is_audited_at_once():
+    peer = solo(1, 2)
+    peer.hear(1, Offer(CLAIMED.header.sealed))
+    peer.hear(1, Chunk(CLAIMED.header.body.root, 0, ()), CLAIMED.chunk(0))
+    effects = peer.feed(Inspected(id_of(1), CLAIMED.header.body.root, "nonfinite"))
+    assert refusals(effects) == ["nonfinite"]
+    (audit,) = [e for e in effects if isinstance(e, Audit)]
+    assert segment_of(audit.draw, 3) == 2, "the last one"
+    assert bans(redone(peer, effects, Verdict.FAULT)) == [(id_of(1), "fault")]
+    bare = update_of(2, 5)
+    peer.hear(2, Offer(bare.header.sealed))
+    peer.hear(2, Chunk(bare.header.body.root, 0, ()), bare.chunk(0))
+    effects = peer.feed(Inspected(id_of(2), bare.header.body.root, "nonfinite"))
+    assert not [e for e in effects if isinstance(e, Audit)]
+
+
+def told(peer: Solo, seconds: int) -> list[Evidence]:
+    """Evidence that is sent while nothing happens."""
+    sent: list[Evidence] = []
+    for _ in range(seconds):
+        sent += [r for r in rumors(peer.wait(1)) if isinstance(r, Evidence)]
+        for neighbor in list(peer.machine.neighbors):
+            peer.feed(Received(neighbor, Tickets(())))
+    return sent
+
+
+def test_some_are_told_again_in_every_epoch_until_the_ban_is_over_or_lifted():
+    peer = Solo(rules=Rules(epoch_s=20, founding_epochs=1, ban_epochs=3))
+    for number in (2, 3):
+        peer.meet(number)
+    assert told(peer, 20) == []
+    redone(peer, peer.hear(2, FAULT), Verdict.FAULT)
+    assert told(peer, 40) == [FAULT] * 4, "two neighbors, two epochs"
+    assert told(peer, 60) == []
+    redone(peer, peer.hear(2, FAULT), Verdict.FAULT)
+    pardoned = redone(peer, peer.feed(Appealed(id_of(1))), Verdict.SOUND)
+    assert pardoned == [Pardon(id_of(1))]
+    assert told(peer, 40) == []
 
 
 # ---- cases and votes ---------------------------------------------------------------------------

@@ -7,20 +7,21 @@ from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 
 import gossipjax as gj
-from gossipjax.errors import LocalProtocolError
+from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.runtime.audits import Archive
 from gossipjax.simulation.misbehavior import misbehavior
 from gossipjax.training import LocalTrainer, load_workload
 from gossipjax.verification.auditor import Auditor
 from gossipjax.verification.rounds import run_committed_round
 from gossipjax.wire import limits
-from gossipjax.wire.commitment import check_opening
+from gossipjax.wire.commitment import RoundCommitment, check_opening
 from gossipjax.wire.merkle import leaf_hash, proves
-from gossipjax.wire.messages import Get
+from gossipjax.wire.messages import Get, RoundClaim, UpdateHeader
 
 STEPS = 5  # one segment: every audit sees the whole round
 CONFIG = {"listen": "tcp://127.0.0.1:0", "round_steps": 1}
@@ -88,13 +89,49 @@ def test_an_honest_round_is_sound_again_and_again(workload):
         assert peer.metrics().updates_refused == author.metrics().updates_refused == {}
 
 
-@pytest.mark.parametrize("name", ["label_flip", "sign_flip"])
+@pytest.mark.parametrize("name", ["label_flip", "sign_flip", "lazy"])
 def test_cheats_in_training_and_in_the_payload_are_found(workload, name):
     cheat = misbehavior(name)
     algorithm = cheat.algorithm(gj.gossip())
     with two_peers(workload, algorithm) as (author, peer):
         share_a_round(workload, author, cheat.workload(workload))
         assert audit(author, peer) is False
+
+
+def test_what_shows_a_fault_outlives_its_author(workload):
+    """A peer that has met the author never finds the fault with what another one has kept."""
+    cheat = misbehavior("lazy").workload(workload)
+    with two_peers(workload) as (author, peer):
+        share_a_round(workload, author, cheat)
+        assert audit(author, peer) is False
+        header = peer._host._taken[author.id]
+        author.close()
+        params = workload.init(jax.random.key(0))
+        with gj.join(CONFIG, params, auditor=auditor_of(workload), join=[peer.join_string]) as late:
+            wait_until(lambda: peer.id in late.neighbor_versions)
+            late._host._taken[author.id] = header
+            assert late.audit(author.id) is False
+            late._host._taken[author.id] = msgspec.structs.replace(header, sequence=99)
+            assert late.audit(author.id) is None
+
+
+def test_a_committed_state_with_nan_is_refused_though_training_on_from_it_gives_nan(workload):
+    auditor, trainer = auditor_of(workload), trainer_of(workload)
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, workload.init(jax.random.key(0)))
+    packed = auditor.form.pack(trainer.init(params, key=jax.random.key(1)))
+    header = UpdateHeader(
+        run=bytes(32),
+        author=bytes(32),
+        sequence=1,
+        version=STEPS,
+        samples=160,
+        manifest=auditor.form.params.digest,
+        size=auditor.form.params.nbytes,
+        root=packed.params_tree.root,
+        claim=RoundClaim(0, STEPS, 1, bytes(32)),
+    )
+    with pytest.raises(RemoteProtocolError, match="nonfinite"):
+        auditor.redo(header, 0, (packed.params, packed.rest))
 
 
 def test_an_update_that_claims_no_round_is_no_fault(workload):
@@ -116,7 +153,7 @@ def test_an_author_that_does_not_have_its_round_any_more_is_told_from_one_that_l
     with two_peers(workload) as (author, peer):
         share_a_round(workload, author)
         assert audit(author, peer) is True
-        author._host._archive._rounds.clear()
+        author._host._archive._entries.clear()
         assert peer.audit(author.id) is None
 
 
@@ -145,7 +182,7 @@ def test_the_archive_serves_its_last_rounds_and_shared_buffers_survive():
         archive.keep(sequence, states[sequence : sequence + 2])
     assert archive.openings(0, 0) == ()
     assert archive.openings(1, 1) == ()
-    root = archive._rounds[1].commitment.root
+    root = RoundCommitment([state.digest for state in states[1:3]]).root
     opened = [check_opening(root, 1, opening) for opening in archive.openings(1, 0)]
     assert opened == [states[1].digest, states[2].digest, states[2].digest]
     assert archive.chunks(Get(states[0].params_tree.root, 0, 8)) == []

@@ -214,7 +214,7 @@ def certificate_of(votes: int, **changes: Any) -> list[Any]:
 
 
 def evidence_of(headers: int, hops: int = 1) -> list[Any]:
-    return [23, hops, raw_sealed(), [raw_sealed()] * headers]
+    return [23, hops, raw_sealed(), [raw_sealed()] * headers, None]
 
 
 OPENING = [0, DIGEST, DIGEST, []]
@@ -254,17 +254,23 @@ LIMITS: dict[str, tuple[Any, Any]] = {
     "Evidence.hops": (evidence_of(1, hops=16), evidence_of(1, hops=-1)),
     "Evidence.headers high": (evidence_of(2), evidence_of(3)),
     "Evidence.headers low": (evidence_of(1), evidence_of(0)),
+    "Evidence.draw": ([*evidence_of(1)[:4], bytes(64)], [*evidence_of(1)[:4], bytes(65)]),
     "Certificate.hops": (certificate_of(0, hops=16), certificate_of(0, hops=17)),
     "Certificate.beacon": (certificate_of(0), certificate_of(0, beacon=bytes(63))),
     "Certificate.votes": (certificate_of(40), certificate_of(41)),
-    "GetRound.segment": ([26, 0, 1023], [26, 0, 1024]),
-    "Round.openings": ([27, 0, [OPENING] * 3], [27, 0, [OPENING] * 4]),
-    "Opening.index": ([27, 0, [[1024, *OPENING[1:]]]], [27, 0, [[1025, *OPENING[1:]]]]),
-    "Opening.params": ([27, 0, [OPENING]], [27, 0, [[0, bytes(31), DIGEST, []]]]),
-    "Opening.rest": ([27, 0, [OPENING]], [27, 0, [[0, DIGEST, bytes(33), []]]]),
+    "GetRound.author": ([26, DIGEST, 0, 0], [26, bytes(31), 0, 0]),
+    "GetRound.segment": ([26, DIGEST, 0, 1023], [26, DIGEST, 0, 1024]),
+    "Round.author": ([27, DIGEST, 0, []], [27, bytes(33), 0, []]),
+    "Round.openings": ([27, DIGEST, 0, [OPENING] * 3], [27, DIGEST, 0, [OPENING] * 4]),
+    "Opening.index": (
+        [27, DIGEST, 0, [[1024, *OPENING[1:]]]],
+        [27, DIGEST, 0, [[1025, *OPENING[1:]]]],
+    ),
+    "Opening.params": ([27, DIGEST, 0, [OPENING]], [27, DIGEST, 0, [[0, bytes(31), DIGEST, []]]]),
+    "Opening.rest": ([27, DIGEST, 0, [OPENING]], [27, DIGEST, 0, [[0, DIGEST, bytes(33), []]]]),
     "Opening.proof": (
-        [27, 0, [[0, DIGEST, DIGEST, [DIGEST] * 16]]],
-        [27, 0, [[0, DIGEST, DIGEST, [DIGEST] * 17]]],
+        [27, DIGEST, 0, [[0, DIGEST, DIGEST, [DIGEST] * 16]]],
+        [27, DIGEST, 0, [[0, DIGEST, DIGEST, [DIGEST] * 17]]],
     ),
     "Leave.reason": ([11, "é" * 200], [11, "e" * 201]),
 }

@@ -81,8 +81,8 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Ballot(6, SEALED),
         Evidence(6, SEALED, (SEALED, SEALED)),
         Certificate(6, SEALED, SEALED, 5, BEACON, (SEALED,)),
-        GetRound(1, 2),
-        Round(1, (Opening(2, DIGEST, DIGEST, (DIGEST,)),)),
+        GetRound(DIGEST, 1, 2),
+        Round(DIGEST, 1, (Opening(2, DIGEST, DIGEST, (DIGEST,)),)),
     )
 }
 
@@ -155,7 +155,13 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     st.builds(Tickets, tickets.map(tuple)),
     st.builds(Case, hops, sealed, sealed, counters, beacons),
     st.builds(Ballot, hops, sealed),
-    st.builds(Evidence, hops, sealed, st.lists(sealed, min_size=1, max_size=2).map(tuple)),
+    st.builds(
+        Evidence,
+        hops,
+        sealed,
+        st.lists(sealed, min_size=1, max_size=2).map(tuple),
+        st.none() | beacons,
+    ),
     st.builds(
         Certificate,
         hops,
@@ -165,8 +171,8 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
         beacons,
         st.lists(sealed, max_size=4).map(tuple),
     ),
-    st.builds(GetRound, counters, segments),
-    st.builds(Round, counters, st.lists(openings, max_size=3).map(tuple)),
+    st.builds(GetRound, digests, counters, segments),
+    st.builds(Round, digests, counters, st.lists(openings, max_size=3).map(tuple)),
 )
 records = st.builds(
     PeerRecord,
