@@ -27,8 +27,8 @@ from gossipjax.wire.envelope import chunk_count, chunk_size
 from gossipjax.wire.merkle import MerkleTree, chunk_tree, leaf_hash, proves
 from gossipjax.wire.messages import Chunk, Get, GetRound, Missing, Round, RoundClaim, UpdateHeader
 
-_ANSWER_TIMEOUT_S = 20.0
-_WITNESS_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0
+_CHUNK_TIMEOUT_S = 20.0
 _AUDITS_AT_ONCE = 4
 _AUTHORS_MAX = 256
 
@@ -265,12 +265,12 @@ class AuditDesk:
             turn = self._turns[author] = asyncio.Lock()
         async with turn, self._at_once:
             if author in neighbors:
-                openings = await self._openings(author, claim, segment, _ANSWER_TIMEOUT_S)
+                openings = await self._openings(author, claim, segment)
                 found = await self._compare(author, header, segment, openings)
                 if found is not None:
                     return found
             witnesses = [peer for peer in neighbors if peer != author]
-            asked = [self._openings(peer, claim, segment, _WITNESS_TIMEOUT_S) for peer in witnesses]
+            asked = [self._openings(peer, claim, segment) for peer in witnesses]
             for peer, openings in zip(witnesses, await asyncio.gather(*asked), strict=True):
                 found = await self._compare(peer, header, segment, openings)
                 if found is not None:
@@ -324,7 +324,6 @@ class AuditDesk:
         holder: PeerId,
         claim: RoundClaim,
         segment: Segment,
-        timeout_s: float,
     ) -> Openings:
         """The three openings, checked; nothing when this peer does not have them."""
         author, sequence, index = segment
@@ -332,7 +331,7 @@ class AuditDesk:
         self._rounds[key] = asyncio.get_running_loop().create_future()
         try:
             self._send(Send(holder, GetRound(author, sequence, index)))
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 openings = await self._rounds[key]
             for opening in openings:
                 check_opening(claim.states, claim.segments, opening)
@@ -356,7 +355,7 @@ class AuditDesk:
             while len(fetch.chunks) < fetch.count:
                 while (get := fetch.next_get()) is not None:
                     self._send(Send(holder, get))
-                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                async with asyncio.timeout(_CHUNK_TIMEOUT_S):
                     await fetch.arrived.wait()
                 fetch.arrived.clear()
                 if fetch.refused:

@@ -467,10 +467,15 @@ class Host:
 
     async def _audit(self, effect: Audit) -> None:
         """Redo the segment that was drawn, as far as this peer can; judges abstain."""
-        found = None
+        found, header = None, effect.header.body
+        started_s = time.monotonic()
         if effect.role is Role.AUDIT:
-            neighbors = [*self._machine.neighbors]
-            found = await self._desk.audit(effect.header.body, effect.draw, neighbors)
+            found = await self._desk.audit(header, effect.draw, [*self._machine.neighbors])
+        took_s = time.monotonic() - started_s
+        name = short(PeerId(header.author))
+        _logger.info(
+            "audit of update %d of peer %s: %s (%.1f s)", header.sequence, name, found, took_s
+        )
         verdict = {True: Verdict.SOUND, False: Verdict.FAULT, None: None}[found]
         self._feed(Audited(case_of(effect.header.sealed.body), effect.draw, verdict))
 

@@ -18,7 +18,7 @@ from protocol_pump import (
 
 from gossipjax.errors import LocalProtocolError
 from gossipjax.protocol.credentials import case_of, draw_of, is_sampled, role_input, segment_of
-from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Pardon, Send
+from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Effects, Pardon, Send
 from gossipjax.protocol.events import Appealed, Audited, Inspected, Received
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
@@ -249,6 +249,7 @@ def test_a_sender_cannot_make_others_redo_more_than_a_few_at_a_time():
 def test_a_false_ballot_is_punished_even_when_somebody_told_of_the_fault_before():
     peer, epoch, value = in_second_epoch()
     claim = CLAIMED.header.body.claim
+    effects: Effects = []
     for sequence in range(7, 40):
         header = update_of(1, sequence, claim=claim).header.sealed
         case = Case(6, record_of(1).sealed, header, epoch, value)
