@@ -350,7 +350,7 @@ class CommitteeMachine:
     def _recheck(
         self, case: _Case, accuser: PeerId, case_id: bytes, draw: bytes
     ) -> list[Consequence]:
-        if case.accused == self._own or self._ledger.is_banned(case.accused, case.epoch + 1):
+        if self._ledger.is_banned(case.accused, case.epoch + 1):
             return []
         self._rechecks[case_id, draw] = accuser
         if (case_id, draw) in self._suspicions:  # the same audit is under way

