@@ -249,8 +249,8 @@ class AuditDesk:
 
         Returns:
             True when it is sound, or this peer's own; False when it is not: whoever gets the same
-            answers finds the same. None when nobody shows what the author has committed to, or it has not committed
-            to anything, as when it only exchanges at the end of its training.
+            answers finds the same. None when nobody shows what the author has committed to, or it
+            has not committed to anything, as when it only exchanges at the end of its training.
         """
         if header.author == self._own:  # accused: it knows what it has done
             return True
