@@ -5,25 +5,24 @@ Both have a static X25519 key that the other knows, and make an ephemeral one fo
     secret = ee ‖ es ‖ se       (X25519 of ephemeral and static keys, as in the Noise framework,
                                  Perrin 2018, section 7: mutual authentication, forward secrecy)
     keys   = BLAKE2b-512(key = binding, message = secret), one half for each direction
-    box    = counter ‖ XChaCha20-Poly1305(key, nonce = lane ‖ counter, plaintext)
+    box    = counter ‖ AES-256-GCM(key, nonce = lane ‖ counter ‖ 0, plaintext)
 
 A box opens once only: its counter must be above that of every box opened before in its lane. Boxes
-may get lost.
+may get lost. Every channel has keys of its own, so that no nonce is used twice with a key (NIST SP
+800-38D, section 8.2.1).
 """
 
 import hashlib
 
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-    crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
-)
-from nacl.exceptions import CryptoError
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gossipjax.crypto.suite import KEY_BYTES, CryptoSuite
 
 COUNTER_BYTES = 8
-BOX_OVERHEAD = COUNTER_BYTES + 16
+NONCE_BYTES = 12
+TAG_BYTES = 16
+BOX_OVERHEAD = COUNTER_BYTES + TAG_BYTES
 """A box is so many bytes longer than its plaintext."""
 
 
@@ -39,34 +38,36 @@ class Channel:
     """
 
     def __init__(self, send_key: bytes, receive_key: bytes):
-        self._send_key = send_key
-        self._receive_key = receive_key
+        self._sender = AESGCM(send_key)
+        self._receiver = AESGCM(receive_key)
         self._sent = [0, 0]
         self._received = [0, 0]
 
-    def seal(self, lane: bool, plaintext: bytes) -> bytes:
+    def seal(self, lane: bool, plaintext: bytes | memoryview) -> bytearray:
         """A box for the other end. Boxes of one lane must arrive in order, if at all."""
         self._sent[lane] += 1
         counter = self._sent[lane].to_bytes(COUNTER_BYTES, "little")
-        return counter + crypto_aead_xchacha20poly1305_ietf_encrypt(
-            plaintext, None, _nonce(lane, counter), self._send_key
+        box = bytearray(len(plaintext) + BOX_OVERHEAD)
+        box[:COUNTER_BYTES] = counter
+        self._sender.encrypt_into(
+            _nonce(lane, counter), plaintext, None, memoryview(box)[COUNTER_BYTES:]
         )
+        return box
 
-    def open(self, lane: bool, box: bytes) -> bytes:
+    def open(self, lane: bool, box: bytes | bytearray | memoryview) -> bytes:
         """The plaintext.
 
         Raises:
             InvalidBox: not made for this end and lane, altered, or not newer than the last one.
         """
-        counter = box[:COUNTER_BYTES]
+        counter = bytes(box[:COUNTER_BYTES])
         number = int.from_bytes(counter, "little")
         if len(box) < BOX_OVERHEAD or number <= self._received[lane]:
             raise InvalidBox(f"box {number} after box {self._received[lane]}")
         try:
-            plaintext = crypto_aead_xchacha20poly1305_ietf_decrypt(
-                box[COUNTER_BYTES:], None, _nonce(lane, counter), self._receive_key
-            )
-        except CryptoError:
+            ciphertext = memoryview(box)[COUNTER_BYTES:]
+            plaintext = self._receiver.decrypt(_nonce(lane, counter), ciphertext, None)
+        except InvalidTag:
             raise InvalidBox("the box was altered, or is not for this channel") from None
         self._received[lane] = number
         return plaintext
@@ -107,10 +108,24 @@ def make_channel(
         secret = ee + to_static + from_static + own_ephemeral + other_ephemeral
     else:
         secret = ee + from_static + to_static + other_ephemeral + own_ephemeral
-    keys = hashlib.blake2b(secret, key=binding, person=b"gossipjax.relay").digest()
+    return _channel_of(secret, binding, b"gossipjax.relay", opens=opens)
+
+
+def shared_channel(secret: bytes, *, opens: bool) -> Channel:
+    """One end of a channel between two who have a new secret in common, of 32 random bytes.
+
+    Args:
+        secret: never used for another channel.
+        opens: whether this is the end that got the secret; the other end made it.
+    """
+    return _channel_of(secret, b"", b"gossipjax.data", opens=opens)
+
+
+def _channel_of(secret: bytes, binding: bytes, person: bytes, *, opens: bool) -> Channel:
+    keys = hashlib.blake2b(secret, key=binding, person=person).digest()
     first, second = keys[:KEY_BYTES], keys[KEY_BYTES:]
     return Channel(first, second) if opens else Channel(second, first)
 
 
 def _nonce(lane: bool, counter: bytes) -> bytes:
-    return (bytes([lane]) + counter).ljust(crypto_aead_xchacha20poly1305_ietf_NPUBBYTES, b"\0")
+    return (bytes([lane]) + counter).ljust(NONCE_BYTES, b"\0")

@@ -16,6 +16,7 @@ from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import Metrics
 
 ZAP_DOMAIN = b"gossipjax"
+DATA_DOMAIN = b"gossipjax-data"
 HANDSHAKE_MS = 5_000
 """libzmq ends a connection that has not shown its key after so long."""
 
@@ -49,6 +50,7 @@ class Gate:
         self._connections_max = config.connections_max
         self._prefix_max = config.prefix_connections_max
         self._metrics = metrics
+        self.tokens: set[bytes] = set()
         self._accepted: dict[int, _Connection] = {}  # by file descriptor
         self._admitted: deque[_Connection] = deque()
 
@@ -57,14 +59,15 @@ class Gate:
         while True:
             request = await zap.recv_multipart()
             _, request_id, domain, address, _, mechanism, *credentials = request
-            admitted = (
-                domain == ZAP_DOMAIN
-                and mechanism == b"CURVE"
-                and len(credentials) == 1
-                and self._admits(credentials[0], address.decode())
-            )
+            match domain, mechanism, credentials:
+                case b"gossipjax", b"CURVE", [credential]:
+                    admitted = self._admits(credential, address.decode())
+                case b"gossipjax-data", b"PLAIN", [_, credential]:
+                    admitted = credential in self.tokens
+                case _:
+                    credential, admitted = b"", False
             verdict = [b"200", b"OK"] if admitted else [b"400", b"refused"]
-            user_id = credentials[0].hex().encode() if admitted else b""
+            user_id = credential.hex().encode() if admitted else b""
             await zap.send_multipart([b"1.0", request_id, *verdict, user_id, b""])
             await asyncio.sleep(0)
 

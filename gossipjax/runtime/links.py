@@ -19,7 +19,7 @@ from gossipjax.types import PeerId, RunId, short
 from gossipjax.wire.address import Address
 from gossipjax.wire.envelope import Verified, open_record, record_author
 from gossipjax.wire.limits import PROTOCOL_VERSION
-from gossipjax.wire.messages import AnyMessage, Hello, Leave, PeerRecord, Relay, is_bulk
+from gossipjax.wire.messages import AnyMessage, DataPort, Hello, Leave, PeerRecord, Relay, is_bulk
 
 _logger = logging.getLogger("gossipjax")
 
@@ -94,11 +94,15 @@ class Links:
             if packet is not None:
                 self.send(packet)
             return
-        for link in list(self._links.get(effect.peer, [])):
+        for link in self.links_with(effect.peer):
             if self.transport.send(link, effect.message, effect.data):
                 return
             if not is_bulk(effect.message):
                 self._drop(link)
+
+    def links_with(self, peer: PeerId) -> list[Link]:
+        """The open links with a peer; the first is used."""
+        return list(self._links.get(peer, []))
 
     def disconnect(self, peer: PeerId) -> None:
         """Close every link with a peer, and the tunnels to it and through it."""
@@ -126,6 +130,8 @@ class Links:
             if isinstance(message, Relay) and message.target == self._tunnels.own_id and data:
                 now_s = int(time.time())
                 self._report(self._tunnels.take(link.peer, message, data, now_s))
+            elif isinstance(message, DataPort):
+                self.transport.dial_data_port(link, message)
             else:
                 self._feed(Received(link.peer, message, data))
         elif isinstance(message, Hello):
@@ -159,6 +165,7 @@ class Links:
             return
         if not link.dialled:
             self.transport.send(link, self._hello(False))
+            self.transport.offer_data_port(link)
         peer = record_author(record.body)
         link.bind(peer)
         self._links.setdefault(peer, []).append(link)

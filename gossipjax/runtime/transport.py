@@ -9,6 +9,7 @@ authenticated, never by a routing id, which anyone may choose.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import zmq
@@ -19,13 +20,14 @@ from gossipjax.crypto.identity import Identity
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.runtime.address import numeric_endpoint
 from gossipjax.runtime.config import PeerConfig
+from gossipjax.runtime.data import DataConnection, DataPorts
 from gossipjax.runtime.gate import HANDSHAKE_MS, ZAP_DOMAIN, Gate
 from gossipjax.runtime.metrics import Metrics
 from gossipjax.types import PeerId
 from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.codec import decode_frames, encode
-from gossipjax.wire.messages import AnyMessage, Hello, is_bulk
+from gossipjax.wire.messages import AnyMessage, DataPort, Hello, is_bulk
 
 _logger = logging.getLogger("gossipjax")
 
@@ -65,11 +67,13 @@ class Link:
         dialled: whether this side opened it.
         peer: the peer it is bound to, once a greeting has been verified.
         settled: set once it is bound or closed.
+        data: a faster connection for chunks, where there is one.
     """
 
     def __init__(self, key: bytes, endpoint: str, *, dialled: bool):
         self.key = key
         self.endpoint = endpoint
+        self.numeric_endpoint = endpoint
         self.dialled = dialled
         self.peer: PeerId | None = None
         self.is_open = True
@@ -77,6 +81,7 @@ class Link:
         self.sockets: dict[bool, zmq.asyncio.Socket] = {}  # dialled: by bulk
         self.routing_ids: dict[bool, bytes] = {}  # accepted: by bulk
         self.tasks: list[asyncio.Task[None]] = []
+        self.data: DataConnection | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -131,12 +136,23 @@ class Transport:
         self._context = zmq.asyncio.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._zap = self._context.socket(zmq.REP)
-        self._router = self._socket(zmq.ROUTER, _LISTEN_OPTIONS, config.listen)
+        self._router = self._socket(zmq.ROUTER, config.listen)
         self._monitor = self._router.get_monitor_socket(Gate.MONITORED)
         self._accepted: dict[bytes, Link] = {}  # by key
         self._by_routing_id: dict[bytes, Link] = {}
         self._dialled: set[Link] = set()
+        self._data = DataPorts(self._plain_socket, self._gate.tokens, metrics)
         self.endpoint = ""
+
+    @property
+    def data_port(self) -> int:
+        """Where data connections are accepted; 0: nowhere."""
+        return self._data.port
+
+    @property
+    def data_tokens(self) -> frozenset[bytes]:
+        """What admits to the data port at present."""
+        return frozenset(self._gate.tokens)
 
     def listen(self) -> None:
         """Open the listening socket; `serve` reads it.
@@ -151,6 +167,9 @@ class Transport:
         self._router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         try:
             self._router.bind(self._config.listen)
+            if self._config.offers_data_port:
+                host = self._config.listen.rpartition(":")[0]
+                self._data.listen(f"{host}:{max(self._config.data_port, 0)}")
         except zmq.ZMQError as error:
             raise LocalProtocolError(
                 f"cannot listen on {self._config.listen}: {error.strerror}; "
@@ -165,6 +184,7 @@ class Transport:
             group.create_task(self._gate.answer(self._zap))
             group.create_task(self._gate.watch(self._monitor))
             group.create_task(self._read_router())
+            group.create_task(self._data.serve())
 
     def stop(self) -> None:
         """Close everything, after `serve` has ended; waits until what was just sent has left."""
@@ -173,6 +193,7 @@ class Transport:
         self._router.disable_monitor()
         self._monitor.close(linger=0)
         self._router.close(linger=_LINGER_MS)
+        self._data.stop()
         self._zap.close(linger=0)
         self._context.term()
 
@@ -187,10 +208,11 @@ class Transport:
         """
         endpoint = await numeric_endpoint(address.endpoint)
         link = Link(address.transport_key, address.endpoint, dialled=True)
+        link.numeric_endpoint = endpoint
         self._dialled.add(link)
         try:
             for bulk in (True, False):
-                dealer = self._socket(zmq.DEALER, _DIAL_OPTIONS, endpoint)
+                dealer = self._socket(zmq.DEALER, endpoint)
                 link.sockets[bulk] = dealer
                 dealer.curve_serverkey = z85.encode(address.transport_key)
                 dealer.connect(endpoint)
@@ -211,17 +233,21 @@ class Transport:
 
         Data is copied, so that a peer that does not read cannot pin old payloads in memory.
         """
+        if not link.is_open:
+            return False
         bulk = is_bulk(message)
         frames: list[bytes | memoryview] = [encode(message)]
         if data is not None:
             frames.append(data)
+        if bulk and link.data is not None and self._data.send(link.data, frames):
+            return True
         size = sum(map(len, frames))
         if link.dialled:
             out = link.sockets.get(bulk)
         else:
             out = self._router
             frames.insert(0, link.routing_ids.get(bulk, b""))
-        if out is None or not link.is_open:
+        if out is None:
             return False
         # With DONTWAIT the future is done when it is returned.
         sending = cast("asyncio.Future[Any]", out.send_multipart(frames, zmq.DONTWAIT))
@@ -229,6 +255,19 @@ class Transport:
             return False
         self._metrics.sent(size)
         return True
+
+    def offer_data_port(self, link: Link) -> None:
+        """Tell the peer that has dialled of the data port, if there is one."""
+        offered = self._data.offer(partial(self._receive, link))
+        if offered is not None:
+            link.data, message = offered
+            self.send(link, message)
+
+    def dial_data_port(self, link: Link, offer: DataPort) -> None:
+        """Use the data port of a peer that was dialled; of a second offer nothing comes."""
+        if link.dialled and link.data is None:
+            host = link.numeric_endpoint.removeprefix("tcp://").rpartition(":")[0]
+            link.data = self._data.dial(host, offer, partial(self._receive, link))
 
     def close(self, link: Link) -> None:
         """Close a link; closing twice does nothing.
@@ -243,17 +282,24 @@ class Transport:
             task.cancel()
         for dealer in link.sockets.values():
             dealer.close(linger=_LINGER_MS)
+        if link.data is not None:
+            self._data.close(link.data)
         self._dialled.discard(link)
         if self._accepted.get(link.key) is link:
             del self._accepted[link.key]
         for routing_id in link.routing_ids.values():
             del self._by_routing_id[routing_id]
 
-    def _socket(self, kind: int, options: dict[int, int], endpoint: str) -> zmq.asyncio.Socket:
+    def _plain_socket(self, kind: int, endpoint: str) -> zmq.asyncio.Socket:
+        options = _LISTEN_OPTIONS if kind == zmq.ROUTER else _DIAL_OPTIONS
         made = self._context.socket(kind)
         for option, value in {**_OPTIONS, **options}.items():
             made.setsockopt(option, value)
         made.setsockopt(zmq.IPV6, int("[" in endpoint))
+        return made
+
+    def _socket(self, kind: int, endpoint: str) -> zmq.asyncio.Socket:
+        made = self._plain_socket(kind, endpoint)
         made.curve_secretkey = z85.encode(self._identity.transport_secret)
         made.curve_publickey = z85.encode(self._identity.public.transport)
         return made

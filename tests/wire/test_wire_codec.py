@@ -268,6 +268,10 @@ LIMITS: dict[str, tuple[Any, Any]] = {
     ),
     "Opening.params": ([27, DIGEST, 0, [OPENING]], [27, DIGEST, 0, [[0, bytes(31), DIGEST, []]]]),
     "Opening.rest": ([27, DIGEST, 0, [OPENING]], [27, DIGEST, 0, [[0, DIGEST, bytes(33), []]]]),
+    "DataPort.port high": ([28, 65535, DIGEST, DIGEST], [28, 65536, DIGEST, DIGEST]),
+    "DataPort.port low": ([28, 1, DIGEST, DIGEST], [28, 0, DIGEST, DIGEST]),
+    "DataPort.token": ([28, 1, DIGEST, DIGEST], [28, 1, bytes(31), DIGEST]),
+    "DataPort.secret": ([28, 1, DIGEST, DIGEST], [28, 1, DIGEST, bytes(33)]),
     "Opening.proof": (
         [27, DIGEST, 0, [[0, DIGEST, DIGEST, [DIGEST] * 16]]],
         [27, DIGEST, 0, [[0, DIGEST, DIGEST, [DIGEST] * 17]]],

@@ -17,6 +17,7 @@ from gossipjax.wire.messages import (
     Case,
     Certificate,
     Chunk,
+    DataPort,
     DialBack,
     Evidence,
     Get,
@@ -83,6 +84,7 @@ MESSAGES: dict[type[Any], AnyMessage] = {
         Certificate(6, SEALED, SEALED, 5, BEACON, (SEALED,)),
         GetRound(DIGEST, 1, 2),
         Round(DIGEST, 1, (Opening(2, DIGEST, DIGEST, (DIGEST,)),)),
+        DataPort(4300, DIGEST, DIGEST),
     )
 }
 
@@ -173,6 +175,7 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
     ),
     st.builds(GetRound, digests, counters, segments),
     st.builds(Round, digests, counters, st.lists(openings, max_size=3).map(tuple)),
+    st.builds(DataPort, st.integers(1, 65535), digests, digests),
 )
 records = st.builds(
     PeerRecord,
