@@ -6,6 +6,7 @@ import functools
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -109,6 +110,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
         table.writerows(rows)
 
 
+class _ReachedError(Exception):
+    """Nothing more to simulate."""
+
+
 class Task(NamedTuple):
     """A learning task, dealt out to peers; the fields are arguments of `gossipjax.simulate`."""
 
@@ -132,6 +137,22 @@ class Task(NamedTuple):
         optimizer = _sgd(learning_rate, momentum=momentum)
         every = max(1, options["rounds"] // EVALUATIONS)
         return gj.simulate(algorithm, optimizer, **self._asdict(), evaluate_every=every, **options)
+
+    def run_until(
+        self, target: float, algorithm: GossipAlgorithm, learning_rate: float, **options: Any
+    ) -> list[Row]:
+        """The table until the peers' mean accuracy is the target, or until the rounds are over."""
+        rows: list[Row] = []
+
+        def watch(row: Row) -> None:
+            rows.append(row)
+            if row["accuracy_mean"] >= target:
+                raise _ReachedError
+
+        optimizer = _sgd(learning_rate, momentum=None)
+        with suppress(_ReachedError):
+            gj.simulate(algorithm, optimizer, **self._asdict(), on_evaluation=watch, **options)
+        return rows
 
 
 def image_task(

@@ -57,9 +57,9 @@ def rules_figure(name: str) -> None:
     save(name, draw)
 
 
-def save(name: str, draw: Callable[[Figure], None]) -> None:
+def save(name: str, draw: Callable[[Figure], None], height: float = 4) -> None:
     """Draw a figure into `runs/papers/NAME.png`."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = Figure(figsize=(8, height), layout="constrained")
     draw(figure)
     figure.savefig(FOLDER / f"{name}.png", dpi=120)
 
