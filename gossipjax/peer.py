@@ -126,7 +126,7 @@ def demo(
         bool, typer.Option("--assigned", help="Public data for all; always with --byzantine.")
     ] = False,
     policy: Annotated[
-        str, typer.Option(help="audit or off: whether attackers are found and banned.")
+        str, typer.Option(help="audit, gate or off: whether attackers are found and banned.")
     ] = "audit",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     folder: Annotated[Path, typer.Option("--dir", help="Where results go.")] = Path("runs/demo"),

@@ -34,7 +34,9 @@ from gossipjax.wire.messages import (
 )
 
 _CASES_MAX = 1024
-_CASES_PER_AUTHOR_MAX = 8  # in an epoch: an attacker's own cases cannot push out those of others
+# In an epoch: an attacker's own cases cannot push out those of others.
+_CASES_PER_AUTHOR_MAX = 8
+_GATED_PER_AUTHOR_MAX = 64
 _OPEN_TASKS_MAX = 1024
 _SUSPICIONS_PER_TELLER_MAX = 4
 _SUBJECTIVE = (Verdict.HARMFUL, Verdict.WITHHELD)
@@ -46,7 +48,14 @@ class Spread(NamedTuple):
     message: Ballot | Certificate | Evidence
 
 
-Consequence = Audit | Ban | Pardon | Refuse | Spread
+class Approve(NamedTuple):
+    """Auditors have found an update sound, with the votes that are needed."""
+
+    case: bytes
+    certificate: Certificate
+
+
+Consequence = Approve | Audit | Ban | Pardon | Refuse | Spread
 
 
 class _Count(NamedTuple):
@@ -154,6 +163,8 @@ class CommitteeMachine:
         self._suite = suite
         self._ledger = ledger
         self._rules = rules
+        self._is_gate = rules.policy == "gate"
+        self._per_author_max = _GATED_PER_AUTHOR_MAX if self._is_gate else _CASES_PER_AUTHOR_MAX
         self._cases = BoundedDict[bytes, _Case](_CASES_MAX)
         self._per_author = BoundedDict[tuple[PeerId, int], int](_CASES_MAX)
         self._duties = BoundedDict[tuple[bytes, bytes], _Duty](_OPEN_TASKS_MAX)
@@ -189,7 +200,7 @@ class CommitteeMachine:
         case = self._cases.get(identifier)
         if case is None:
             opened = self._per_author.get((author_id, epoch), 0)
-            if opened >= _CASES_PER_AUTHOR_MAX:
+            if opened >= self._per_author_max:
                 return []
             self._per_author[author_id, epoch] = opened + 1
             case = self._cases[identifier] = _Case(author, header, epoch, is_committed)
@@ -338,14 +349,20 @@ class CommitteeMachine:
         if vote.verdict in _SUBJECTIVE and vote.beacon not in case.judged:
             case.judged[vote.beacon] = None
             return found + self._take_seats(vote.case, case, Role.JUDGE, vote.beacon)
-        if vote.verdict is Verdict.SOUND and total >= self._rules.audit_votes:
-            self._credit(case)
+        needed = committee_of(self._rules, Role.AUDIT, electorate).threshold
+        if vote.verdict is Verdict.SOUND and total >= needed:
+            return found + self._credit(vote.case, case, vote.beacon)
         return found
 
-    def _credit(self, case: _Case) -> None:
-        if not case.is_credited and case.settled is None:
-            case.is_credited = True
-            self._ledger.credit(case.accused, case.header.body.samples, case.epoch + 1)
+    def _credit(self, case_id: bytes, case: _Case, beacon: bytes) -> list[Consequence]:
+        """The work counts; and where nothing is mixed without it, here is what says so."""
+        if case.is_credited or case.settled is not None:
+            return []
+        case.is_credited = True
+        self._ledger.credit(case.accused, case.header.body.samples, case.epoch + 1)
+        if not self._is_gate:
+            return []
+        return [Approve(case_id, self._certificate(case, Role.AUDIT, Verdict.SOUND, beacon))]
 
     def _recheck(
         self, case: _Case, accuser: PeerId, case_id: bytes, draw: bytes
@@ -459,24 +476,25 @@ class CommitteeMachine:
         self._convictions[peer] = _Conviction(case_id, author, header, draw, is_accuser)
         return [Ban(peer, reason, _digest(case_id + draw), header.body.sequence)]
 
+    def _certificate(self, case: _Case, role: Role, verdict: Verdict, beacon: bytes) -> Certificate:
+        """The votes of one committee for a verdict, with all that others need to count them."""
+        counted = case.counted(role, beacon).values()
+        votes = [count.sealed for count in counted if count.verdict is verdict]
+        return Certificate(
+            hops=self._rules.rumor_hops,
+            author=case.author.sealed,
+            header=case.header.sealed,
+            epoch=case.epoch,
+            beacon=case.beacons[beacon],
+            votes=tuple(votes[: limits.VOTES_PER_CERTIFICATE_MAX]),
+        )
+
     def _show(self, case: _Case, role: Role, verdict: Verdict) -> list[Consequence]:
         """What convicts, all in one message: some have missed a part of it."""
-        for beacon, value in case.beacons.items():
-            counted = case.counted(role, beacon).values()
-            votes = [count.sealed for count in counted if count.verdict is verdict]
-            if votes:
-                return [
-                    Spread(
-                        Certificate(
-                            hops=self._rules.rumor_hops,
-                            author=case.author.sealed,
-                            header=case.header.sealed,
-                            epoch=case.epoch,
-                            beacon=value,
-                            votes=tuple(votes[: limits.VOTES_PER_CERTIFICATE_MAX]),
-                        )
-                    )
-                ]
+        for beacon in case.beacons:
+            certificate = self._certificate(case, role, verdict, beacon)
+            if certificate.votes:
+                return [Spread(certificate)]
         return []
 
     def _settle_appeal(self, peer: PeerId, verdict: Verdict | None) -> list[Consequence]:

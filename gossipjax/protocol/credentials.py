@@ -49,8 +49,12 @@ def draw_of(segment: int) -> bytes:
 
 
 def committee_of(rules: Rules, role: Role, electorate: Electorate) -> Committee:
-    """Expected seats, and the votes with which a verdict stands."""
-    if role is Role.AUDIT:
+    """Expected seats, and the votes with which a verdict stands.
+
+    Under `gate` nothing is mixed that auditors have not found sound, and an honest one of them
+    cannot undo what the others certify: so they are as many as judges.
+    """
+    if role is Role.AUDIT and rules.policy != "gate":
         return Committee(rules.audit_seats, rules.audit_votes)
     peers = len(electorate.weights)
     if 0 < peers <= rules.whole_swarm_peers:
@@ -68,7 +72,7 @@ def seats_of(rules: Rules, role: Role, peer: PeerId, beta: bytes, electorate: El
     if not weight:
         return 0
     peers = len(electorate.weights)
-    if role is Role.JUDGE and peers <= rules.whole_swarm_peers:
+    if peers <= rules.whole_swarm_peers and (role is Role.JUDGE or rules.policy == "gate"):
         return 1
     size = committee_of(rules, role, electorate).size
     drawn = uniform(beta, b"%d" % role)

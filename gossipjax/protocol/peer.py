@@ -347,17 +347,23 @@ class PeerMachine:
                 more += self._shut_out(effect.peer, ban_ns, now_ns)
             elif isinstance(effect, Pardon):
                 self._banned_until_ns.pop(effect.peer, None)
+        for certificate in self._verification.take_approved():
+            more += self._uploads.offer_certified(certificate, self.audience())
         return effects + more if more else effects
 
     def _offered(
         self, sender: PeerId, author: Verified[PeerRecord], offer: Offer, now_ns: Nanoseconds
     ) -> Effects:
         header = self._opener.header(offer.header, author.body)
+        if self._rules.claims and header.body.claim is None:
+            raise RemoteProtocolError("claim", "the update claims no round of training")
         if self._verification is not None:
             trusted = self._membership.trusted_neighbors()
             effects = self._verification.on_signed(author, header, trusted)
             if effects:
                 return effects
+            if self._verification.is_gate and not self._verification.is_approved(header):
+                return self._verification.on_committed(author, header, trusted)
         self._membership.note_version(sender, header.body.version)
         if not self._catch_up.is_done:  # its downlink is for the update that it adopts
             return []
@@ -367,7 +373,13 @@ class PeerMachine:
         self._version = event.update.header.body.version
         if not self._catch_up.may_offer(self._version):
             return []
-        return self._uploads.publish(event.update, self.audience())
+        opened: Effects | None = []
+        if self._verification is not None and self._verification.is_gate:
+            trusted = self._membership.trusted_neighbors()
+            opened = self._verification.commit(event.update.header, trusted)
+        return (
+            [] if opened is None else self._uploads.publish(event.update, self.audience()) + opened
+        )
 
     def _inspected(self, event: Inspected, now_ns: Nanoseconds) -> Effects:
         banned = self._is_banned(event.author, now_ns)

@@ -9,7 +9,7 @@ from gossipjax.errors import LocalProtocolError
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[int, Meta(ge=1, le=100)]
 
-Policy = Literal["off", "audit"]
+Policy = Literal["off", "audit", "gate"]
 
 
 class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +20,9 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     policy: Policy = "audit"
     """`off`: nobody verifies. `audit`: updates are mixed at once, and a share of them, drawn by a
-    value that nobody could foresee, is audited afterwards."""
+    value that nobody could foresee, is audited afterwards. `gate`: an update is mixed only with a
+    certificate that a committee has found it sound; so a peer shares one at a time, and each costs
+    as many audits as a committee of judges has seats."""
 
     epoch_s: Positive = 120
     """Length of an epoch, by Unix time. Clocks may differ by a quarter of it; tickets need some
@@ -29,8 +31,13 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     honest_percent: Annotated[int, Meta(ge=55, le=100)] = 80
     """Share of weight that is assumed honest. Committees grow fast towards one half."""
 
+    claims: bool = False
+    """Whether updates that claim no round of training are refused: else whoever leaves the claim
+    out is never audited. Then a peer that has ended its training listens, and shares no more. For
+    runs on assigned data; others have nothing to claim."""
+
     audit_percent: Percent = 25
-    """Share of updates that is audited under `audit`."""
+    """Share of updates that is audited under `audit`; under `gate` all are."""
 
     audit_seats: Positive = 4
     """Expected auditors of one update. What they find anybody can check again, so that one honest
@@ -68,6 +75,11 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise LocalProtocolError(
                 f"expected audit_votes ≤ audit_seats, got {self.audit_votes} > {self.audit_seats}"
             )
+
+    @property
+    def drawn_percent(self) -> int:
+        """Share of updates that is audited."""
+        return 100 if self.policy == "gate" else self.audit_percent
 
     @property
     def reach(self) -> int:

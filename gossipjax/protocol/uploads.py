@@ -14,6 +14,7 @@ from gossipjax.wire import limits
 from gossipjax.wire.envelope import SealedUpdate, chunk_count
 from gossipjax.wire.merkle import MerkleTree
 from gossipjax.wire.messages import (
+    Certificate,
     Chunk,
     Get,
     Missing,
@@ -84,6 +85,16 @@ class UploadMachine:
         )
         offer = Offer(header.sealed)
         return [Send(peer, offer) for peer in peers]
+
+    def offer_certified(self, certificate: Certificate, peers: list[PeerId]) -> Effects:
+        """Offer an own update again, with its certificate; nothing when it has given way."""
+        effects: Effects = []
+        for held in self._own.values():
+            if held.snapshot.header == certificate.header:
+                offer = Offer(certificate.header)
+                held.offered_to.update(dict.fromkeys(peers))
+                effects += [Send(peer, told) for peer in peers for told in (certificate, offer)]
+        return effects
 
     def keep(self, transfer: Transfer) -> None:
         """Keep an inspected update of somebody else for those who catch up."""

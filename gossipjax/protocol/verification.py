@@ -11,7 +11,7 @@ from gossipjax.crypto.identity import Identity
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.protocol.beacon import BeaconMachine
 from gossipjax.protocol.bounded import BoundedDict
-from gossipjax.protocol.committee import CommitteeMachine, Consequence, Spread
+from gossipjax.protocol.committee import Approve, CommitteeMachine, Consequence, Spread
 from gossipjax.protocol.credentials import case_of, draw_of, is_sampled
 from gossipjax.protocol.effects import Ban, Effects, Pardon, Send
 from gossipjax.protocol.events import Audited
@@ -39,6 +39,7 @@ _TICKET_FANOUT = 2
 _COMMIT_EPOCHS = 2  # committed in e - 2, drawn by E(e - 1), audited in e
 _HELD_MAX = 1024
 _PROOFS_MAX = 256
+_APPROVED_MAX = 1024
 
 Rumor = Case | Ballot | Evidence | Certificate
 
@@ -51,6 +52,13 @@ class Committed(NamedTuple):
     epoch: int
 
 
+class _Pending(NamedTuple):
+    """The own update that waits for its certificate."""
+
+    case: bytes
+    epoch: int
+
+
 class VerificationMachine:
     """Draws audits of updates that this peer has taken, passes on what others find.
 
@@ -59,7 +67,8 @@ class VerificationMachine:
     Emits: `Send`, `Audit`, `Ban`, `Pardon`, `Refuse`.
     Keeps true: what is passed on was checked first, once, and `rumor_hops` times at most; an author
     cannot know, when it commits to an update, whether and by whom it will be audited; who has
-    banned a peer by evidence tells some neighbors of it in every epoch while the ban lasts.
+    banned a peer by evidence tells some neighbors of it in every epoch while the ban lasts; under
+    `gate` one own update at a time waits for its certificate.
     """
 
     def __init__(
@@ -82,7 +91,10 @@ class VerificationMachine:
             founding_epochs=rules.founding_epochs,
         )
         own_id, suite = record_author(own.body), opener.suite
-        self._own_id = own_id
+        self._own, self._own_id = own, own_id
+        self._pending: _Pending | None = None
+        self._approved = BoundedDict[bytes, None](_APPROVED_MAX)
+        self._own_approved: list[Certificate] = []
         self.beacon = BeaconMachine(
             opener.run,
             own_id,
@@ -138,6 +150,56 @@ class VerificationMachine:
     def on_taken(self, author: Verified[PeerRecord], header: Verified[UpdateHeader]) -> None:
         """An update of a neighbor has come entirely, and may be drawn for an audit."""
         self._held[case_of(header.sealed.body)] = Committed(author, header, self.beacon.epoch)
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether an update is mixed only with a certificate."""
+        return self._rules.policy == "gate"
+
+    def is_approved(self, header: Verified[UpdateHeader]) -> bool:
+        """Whether the votes that this peer has counted certify an update."""
+        return case_of(header.sealed.body) in self._approved
+
+    def on_committed(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        neighbors: Sequence[PeerId],
+    ) -> Effects:
+        """Under `gate`, an author has shown what it wants to be certified."""
+        self.on_taken(author, header)
+        epoch = self.beacon.epoch - 1
+        candidates = self.beacon.candidates(epoch)
+        if self._wait_epochs or not candidates:
+            return []
+        return self._open(author, header, epoch, candidates[0], neighbors)
+
+    def commit(self, header: Verified[UpdateHeader], neighbors: Sequence[PeerId]) -> Effects | None:
+        """Under `gate`: the own update waits for its certificate; None when another one does.
+
+        One that gets none in some epochs gives way.
+        """
+        pending = self._pending
+        if pending is not None and self.beacon.epoch - pending.epoch <= _COMMIT_EPOCHS + 1:
+            return None
+        self._pending = _Pending(case_of(header.sealed.body), self.beacon.epoch)
+        return self.on_committed(self._own, header, neighbors)
+
+    def take_approved(self) -> list[Certificate]:
+        """Certificates of own updates that have just come about: to travel with these."""
+        approved, self._own_approved = self._own_approved, []
+        return approved
+
+    @property
+    def _wait_epochs(self) -> int:
+        """Epochs between a commitment and its draw.
+
+        None in a small swarm that votes as a whole: an author cannot choose its voters there, nor
+        tell which segments they will redo.
+        """
+        peers = len(self.ledger.electorate(self.beacon.epoch).weights)
+        votes_whole = self.is_gate and peers <= self._rules.whole_swarm_peers
+        return 0 if votes_whole else _COMMIT_EPOCHS
 
     def on_tickets(self, message: Tickets, now_s: int) -> Effects:
         """Take tickets.
@@ -209,14 +271,13 @@ class VerificationMachine:
         candidates = self.beacon.candidates(epoch)
         if not candidates:
             return []
-        value = candidates[0]
+        value, wait = candidates[0], self._wait_epochs
         effects: Effects = []
         for identifier, held in list(self._held.items()):
-            if held.epoch > self.beacon.epoch - _COMMIT_EPOCHS:
-                continue
-            if held.epoch < self.beacon.epoch - _COMMIT_EPOCHS:
+            age = self.beacon.epoch - held.epoch
+            if age > _COMMIT_EPOCHS:
                 del self._held[identifier]
-            elif is_sampled(value, identifier, self._rules.audit_percent):
+            elif age >= wait and is_sampled(value, identifier, self._rules.drawn_percent):
                 effects += self._open(held.author, held.header, epoch, value, neighbors)
         return effects
 
@@ -231,9 +292,9 @@ class VerificationMachine:
         if self._committee.knows(case_of(header.sealed.body), beacon):
             return []
         hops = self._rules.rumor_hops
-        case = Case(hops, author.sealed, header.sealed, epoch, beacon)
         found = self._enter(author, header, epoch, beacon)
-        return self._carry_out(found, neighbors, hops) + self._pass_on(case, neighbors, hops)
+        case = Case(hops, author.sealed, header.sealed, epoch, beacon)
+        return self._carry_out(found, neighbors, hops) + self._pass_on_case(case, neighbors, hops)
 
     def _enter(
         self,
@@ -252,7 +313,13 @@ class VerificationMachine:
             return []
         found = self._enter(*opened, case.epoch, case.beacon)
         effects = self._carry_out(found, neighbors, self._rules.rumor_hops)
-        return effects + self._pass_on(case, neighbors, case.hops - 1)
+        return effects + self._pass_on_case(case, neighbors, case.hops - 1)
+
+    def _pass_on_case(self, case: Case, neighbors: Sequence[PeerId], hops: int) -> Effects:
+        """Not one that this peer did not take: it would pass on the same again and again."""
+        if not self._committee.knows(case_of(case.header.body), case.beacon):
+            return []
+        return self._pass_on(case, neighbors, hops)
 
     def _on_certificate(
         self, certificate: Certificate, now_s: int, neighbors: Sequence[PeerId]
@@ -281,7 +348,7 @@ class VerificationMachine:
             return None
         if case.beacon not in self.beacon.candidates(case.epoch):
             return None
-        if not is_sampled(case.beacon, identifier, self._rules.audit_percent):
+        if not is_sampled(case.beacon, identifier, self._rules.drawn_percent):
             return None
         if self._committee.knows(identifier, case.beacon):
             return None
@@ -371,10 +438,20 @@ class VerificationMachine:
                     self._keep(one.message)
                 effects += self._pass_on(one.message, neighbors, hops)
                 continue
+            if isinstance(one, Approve):
+                self._approve(one)
+                continue
             if isinstance(one, Pardon):
                 self._proofs.pop(one.peer, None)
             effects.append(one)
         return effects
+
+    def _approve(self, approved: Approve) -> None:
+        self._approved[approved.case] = None
+        if self._pending is not None and self._pending.case == approved.case:
+            self._pending = None
+            certificate = msgspec.structs.replace(approved.certificate, hops=1)
+            self._own_approved.append(certificate)
 
     def _pass_on(self, rumor: Rumor, neighbors: Sequence[PeerId], hops: int) -> Effects:
         """Tell some neighbors, unless it has come far enough."""

@@ -34,7 +34,7 @@ from gossipjax.runtime.display import Record, Screen, peer_table
 WORKLOAD = "fashion_mnist"
 ROUND_STEPS = 5
 # Epochs that fit a run of minutes. A round has one segment, so an audit redoes a whole round.
-_RULES = ("epoch_s=10", "audit_percent=10", "audit_seats=3")
+_RULES = ("epoch_s=10", "audit_percent=10", "audit_seats=3", "claims=true")
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.2
 _SHUTDOWN_S = 10.0

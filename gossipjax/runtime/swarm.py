@@ -105,6 +105,11 @@ class Swarm:
         self._algorithm = algorithm or configured_algorithm(config)
         _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
+        if auditor is None and (config.rules.policy == "gate" or config.rules.claims):
+            raise LocalProtocolError(
+                "rules.policy gate and rules.claims are for runs on assigned data, whose rounds "
+                "others can redo: pass an auditor (on the command line: --assigned)"
+            )
         if auditor is not None and auditor.form.params != manifest:
             raise LocalProtocolError(
                 "updates of this algorithm cannot be audited: they are not the parameters; "
@@ -331,6 +336,8 @@ class Swarm:
     ) -> bool:
         self._check_form(params)
         self._settle_version()
+        if done is None and self._config.rules.claims:  # everybody would refuse it
+            return False
         if self._samples:
             self._last_samples = self._samples
             self._samples = 0

@@ -4,14 +4,15 @@ from collections import Counter
 from typing import NamedTuple
 
 from gossipjax.protocol.config import ProtocolConfig
-from gossipjax.protocol.effects import Ban, Effects
+from gossipjax.protocol.effects import Ban, Deliver, Effects
 from gossipjax.protocol.events import Event
 from gossipjax.protocol.rules import Rules
 from gossipjax.simulation.cluster import Cluster, ClusterConfig
-from gossipjax.simulation.conduct import CONDUCTS
+from gossipjax.simulation.conduct import CONDUCTS, HONEST
 from gossipjax.simulation.host import SimulatedHost
 from gossipjax.simulation.network import SECOND
 from gossipjax.types import Nanoseconds, PeerId
+from gossipjax.wire.messages import Verdict
 
 _MAJORITY = 2  # one of so many of the honest
 
@@ -29,6 +30,8 @@ class Convictions(NamedTuple):
         audited_before: per convicted peer, how many of its updates were drawn for an audit until
             most honest peers had banned it, the last one included.
         audits: of an honest peer, on average.
+        mixed: updates that honest peers have mixed, and how many of them an audit would have
+            found other than sound.
     """
 
     honest: int
@@ -39,6 +42,7 @@ class Convictions(NamedTuple):
     reasons: Counter[str]
     audited_before: list[int]
     audits: float
+    mixed: tuple[int, int]
 
 
 class _Watcher:
@@ -48,6 +52,7 @@ class _Watcher:
         self.cluster: Cluster | None = None
         self.bans: dict[PeerId, int] = {}
         self.before: dict[PeerId, int] = {}
+        self.mixed = self.mixed_bad = 0
 
     def joined(self, host: SimulatedHost) -> None:
         """Nothing to note."""
@@ -65,6 +70,10 @@ class _Watcher:
         if cluster is None or host.id in cluster.world.gang:
             return
         for effect in effects:
+            if isinstance(effect, Deliver):
+                conduct = cluster.world.gang.get(PeerId(effect.header.body.author), HONEST)
+                self.mixed += 1
+                self.mixed_bad += conduct.updates is not Verdict.SOUND
             if isinstance(effect, Ban) and effect.peer in cluster.world.gang:
                 self.bans[effect.peer] = self.bans.get(effect.peer, 0) + 1
                 honest = cluster.config.peers - len(cluster.world.conducts)
@@ -122,4 +131,5 @@ def _count(cluster: Cluster, watcher: _Watcher) -> Convictions:
         reasons=Counter(ban.reason for ban in bans if ban.peer in gang),
         audited_before=sorted(watcher.before.values()),
         audits=sum(host.audits for host in honest) / len(honest),
+        mixed=(watcher.mixed, watcher.mixed_bad),
     )

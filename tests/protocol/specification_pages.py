@@ -127,8 +127,8 @@ def field_docs(module: ModuleType) -> dict[str, str]:
 
 def shown(name: str, value: int | str) -> str:
     """A value with its unit."""
-    if isinstance(value, str):
-        return f"`{value}`"
+    if isinstance(value, bool | str):
+        return f"`{value}`".lower()
     if name.endswith("_ns"):
         return f"{value / 1e9:g} s"
     power = value.bit_length() - 1

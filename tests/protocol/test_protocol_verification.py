@@ -5,6 +5,7 @@ import pytest
 from msgspec import structs
 from protocol_pump import (
     EPOCH_S,
+    SECOND,
     SUITE,
     Pump,
     Solo,
@@ -19,7 +20,7 @@ from protocol_pump import (
 from gossipjax.errors import LocalProtocolError
 from gossipjax.protocol.credentials import case_of, draw_of, is_sampled, role_input, segment_of
 from gossipjax.protocol.effects import Audit, Ban, Disconnect, Effect, Effects, Pardon, Send
-from gossipjax.protocol.events import Appealed, Audited, Inspected, Received
+from gossipjax.protocol.events import Appealed, Audited, Inspected, Published, Received
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import RunId
@@ -30,6 +31,7 @@ from gossipjax.wire.messages import (
     Certificate,
     Chunk,
     Evidence,
+    Get,
     Offer,
     Role,
     RoundClaim,
@@ -436,6 +438,83 @@ def test_a_ban_can_be_appealed():
     assert peer.feed(Audited(case, again.draw, Verdict.SOUND)) == [Pardon(id_of(1))]
     peer.meet(1)
     assert id_of(1) in peer.machine.neighbors
+
+
+# ---- gate --------------------------------------------------------------------------------------
+
+GATE = structs.replace(RULES, policy="gate")
+
+
+def roots(effects: Sequence[Effect]) -> list[bytes]:
+    """Of what is pulled."""
+    return [e.message.root for e in effects if isinstance(e, Send) and isinstance(e.message, Get)]
+
+
+def test_an_update_is_pulled_when_its_certificate_has_come_with_it():
+    peer = Solo(rules=GATE)
+    for number in range(1, 6):
+        peer.meet(number)
+    peer.now_ns += 21 * SECOND  # in the first epoch nobody knows a value
+    peer.wait(0)
+    header = update_of(1, 5).header
+    effects = peer.hear(1, Offer(header.sealed))
+    assert roots(effects) == []
+    (case,) = {r for r in rumors(effects) if isinstance(r, Case)}
+    (audit,) = [e for e in effects if isinstance(e, Audit)]
+    found = peer.feed(Audited(case_of(header.sealed.body), audit.draw, Verdict.SOUND))
+    assert [type(r) for r in set(rumors(found))] == [Ballot]
+    assert roots(peer.hear(1, Offer(header.sealed))) == [], "one vote of the two that are needed"
+    vote = seated(case, Role.AUDIT, 2, Verdict.SOUND)
+    certificate = Certificate(1, case.author, case.header, case.epoch, case.beacon, (vote,))
+    peer.hear(1, certificate)
+    assert roots(peer.hear(1, Offer(header.sealed))) == [header.body.root]
+
+
+def test_an_author_offers_again_with_the_certificate_and_one_update_at_a_time():
+    peer = Solo(rules=GATE)
+    for number in range(1, 6):
+        peer.meet(number)
+    peer.wait(21)
+    first, second = update_of(0, 1), update_of(0, 2)
+    effects = peer.feed(Published(first))
+    offers = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Offer)]
+    assert len(offers) == 3
+    (case,) = {r for r in rumors(effects) if isinstance(r, Case)}
+    assert peer.feed(Published(second)) == [], "another one waits"
+    votes = [seated(case, Role.AUDIT, number, Verdict.SOUND) for number in (2, 3)]
+    assert not [e for e in peer.hear(4, Ballot(6, votes[0])) if is_offer(e)]
+    told = [e for e in peer.hear(4, Ballot(6, votes[1])) if isinstance(e, Send)]
+    shown = [e for e in told if isinstance(e.message, Certificate | Offer)]
+    assert [type(e.message) for e in shown] == [Certificate, Offer] * 3
+    assert all(len(e.message.votes) == 2 for e in shown if isinstance(e.message, Certificate))
+    assert [e for e in peer.feed(Published(second)) if is_offer(e)]
+    for _ in range(3):
+        assert peer.feed(Published(update_of(0, 3))) == []
+        peer.now_ns += 21 * SECOND
+        peer.wait(0)
+    peer.now_ns += 21 * SECOND
+    peer.wait(0)
+    for number in range(1, 6):
+        peer.meet(number)
+    assert [e for e in peer.feed(Published(update_of(0, 3))) if is_offer(e)], "that one got none"
+
+
+def is_offer(effect: Effect) -> bool:
+    return isinstance(effect, Send) and isinstance(effect.message, Offer)
+
+
+def test_a_run_that_asks_for_claims_refuses_updates_without():
+    peer = Solo(rules=structs.replace(RULES, claims=True))
+    for number in (1, 2):
+        peer.meet(number)
+    assert refusals(peer.hear(2, Offer(update_of(2, 1).header.sealed))) == ["claim"]
+    assert roots(peer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
+
+
+def test_a_case_that_is_not_taken_is_not_passed_on_either():
+    peer, epoch, value = in_second_epoch()
+    told = [peer.hear(2, case_for(1, epoch, value, sequence)) for sequence in range(7, 20)]
+    assert [any(isinstance(r, Case) for r in rumors(e)) for e in told] == [True] * 8 + [False] * 5
 
 
 def take(peer: Solo, number: int, sequence: int) -> bytes:

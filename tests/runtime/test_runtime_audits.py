@@ -161,6 +161,9 @@ def test_an_algorithm_that_shares_anything_else_cannot_be_audited(workload):
     params = workload.init(jax.random.key(0))
     with pytest.raises(LocalProtocolError, match="cannot be audited"):
         gj.join(CONFIG, params, "decentralized_momentum", auditor=auditor_of(workload))
+    for rules in ({"policy": "gate"}, {"policy": "audit", "claims": True}):
+        with pytest.raises(LocalProtocolError, match="pass an auditor"):
+            gj.join({**CONFIG, "rules": rules}, params)
     with pytest.raises(LocalProtocolError, match="no public data"):
         Auditor(workload._replace(public=None))
 

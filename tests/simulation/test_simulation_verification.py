@@ -5,7 +5,7 @@ import statistics
 import pytest
 from verification_strategies import attack_of, reproduce, run_seed
 
-from gossipjax.protocol.rules import Rules
+from gossipjax.protocol.rules import Policy, Rules
 from gossipjax.simulation.convictions import Convictions, run_attack
 
 CHEATS = ("cheat", "harmful", "abandoned commits", "colluding cheats")
@@ -37,6 +37,29 @@ def test_cheats_of_two_hundred_peers_are_convicted(attack: str):
     assert run.wrong == 0
     assert run.convicted >= 0.9 * run.gang
     assert statistics.median(run.audited_before) <= 5
+
+
+def gated(attack: str | None, *, peers: int, policy: Policy = "gate") -> Convictions:
+    rules = Rules(policy=policy, epoch_s=20, founding_epochs=2)
+    return run_attack(attack, peers=peers, seed=3, epochs=7, rules=rules)
+
+
+def test_a_small_swarm_mixes_nothing_that_it_has_not_certified():
+    mixed, false = gated("cheat", peers=8).mixed
+    assert mixed > 100
+    assert false == 0
+    assert gated("cheat", peers=8, policy="audit").mixed[1] > 0, "without a gate they are mixed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [None, "cheat", "colluding cheats"])
+def test_a_network_that_draws_committees_mixes_nothing_that_they_have_not_certified(
+    attack: str | None,
+):
+    run = gated(attack, peers=40)
+    mixed, false = run.mixed
+    assert mixed > 200
+    assert false == run.wrong == 0
 
 
 def test_an_attack_without_verification_is_not_noticed():
