@@ -55,6 +55,7 @@ from gossipjax.wire.messages import (
     Case,
     Certificate,
     Chunk,
+    DataPort,
     DialBack,
     Evidence,
     Get,
@@ -313,7 +314,7 @@ class PeerMachine:
                 return self._parted([Disconnect(peer, "its relay is gone")], now_ns)
             case DialBack():
                 return self._reachability.on_dial_back(sender, neighbor.record.body, now_ns)
-            case GetRound() | Round():  # audits are the shell's
+            case GetRound() | Round() | DataPort():  # audits and connections are the shell's
                 return []
             case Chunk() | Relay():  # pragma: no branch (there is no other message)
                 raise RemoteProtocolError("malformed", f"{message} without data")
