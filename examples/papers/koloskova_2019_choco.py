@@ -10,9 +10,9 @@ differences without memory of what was told, stalls far from the mean.
     python examples/papers/koloskova_2019_choco.py [--quick]
 
 About one minute on 2 CPU cores. As in the paper: 25 peers on a ring, vectors of 2,000 coordinates,
-error relative to the start. Bits are those of this library's payloads: 16 per coordinate for more
-than 127 levels, where entropy coding could do with 9. Expected:
-- iterations to a squared error of 1e-8: exact 377 (± 5 %), qsgd(256) within 2 % of exact, at 1.9
+error relative to the start. Bits are those of this library's payloads: 10 per coordinate for the
+513 steps of qsgd(256), where the paper counts 9. Expected:
+- iterations to a squared error of 1e-8: exact 377 (± 5 %), qsgd(256) within 2 % of exact, at 3.1
   times fewer bytes or more; qsgd(16), γ = 0.34, in 900 at most: does not hold, it
   takes 1,094;
 - top-1 % with γ = 0.046: the error falls by a constant factor in every 1,000 iterations (the slower
@@ -109,7 +109,7 @@ def reproduce(config: Config) -> Outcome:
             Result(
                 "iterations, qsgd(256) over exact", 0.98, needed("CHOCO qsgd(256)") / exact, 1.02
             ),
-            at_least("bytes per iteration, exact over qsgd(256)", 1.9, saving),
+            at_least("bytes per iteration, exact over qsgd(256)", 3.1, saving),
             at_most(
                 "iterations, qsgd(16)", config.coarse_rounds, needed("CHOCO qsgd(16)")
             )._replace(note="(more than expected)"),

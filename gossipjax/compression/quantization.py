@@ -1,22 +1,126 @@
 """Tell each coordinate with fewer bits."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gossipjax.compression.base import Compressor, by_leaf
+from gossipjax.compression.blocks import cut, joined
+from gossipjax.compression.packing import bits_for, pack_bits, unpack_bits
+from gossipjax.compression.seeds import uniform
 from gossipjax.mixing.checks import require_at_least, require_below
+
+_TINY = 2.0**-100
+_GOLDEN = 0x9E3779B9  # 2^32 / the golden ratio: multiples of it, modulo 2^32, spread evenly
 
 
 class Quantized(NamedTuple):
-    """Norm of an array, float32, and its coordinates as whole steps of norm / levels."""
+    """Norm of an array, float32, and its coordinates as whole steps of norm / levels, packed."""
 
     norm: jax.Array
     steps: jax.Array
 
 
-def qsgd(levels: int) -> Compressor:
+class Grid(NamedTuple):
+    """Coordinates on a grid of each block.
+
+    Attributes:
+        codes: uint8, packed: number of the point of the grid.
+        scales: bfloat16, one for each block: the grid reaches from -scale to scale.
+        seed: uint32: decides how far each coordinate's grid is shifted.
+    """
+
+    codes: jax.Array
+    scales: jax.Array
+    seed: jax.Array
+
+
+def int8(block: int = 64) -> Compressor:
+    """Round each coordinate to one of 256 points between the extremes of its block.
+
+        A = max |x| over the block,   s = 2 A / (2^b - 1),   b = 8
+        code = ⌊(x + A) / s + u⌋,   D = (code + ½ - u) s - A
+
+    with u uniform on [0, 1), different for each coordinate, which the receiver derives from a seed
+    in the payload (subtractive dither). The error is uniform on ±s / 2 whatever x is, so
+    `|x - D| ≤ s / 2` and `E D = x`. A travels as bfloat16, rounded up: 8 + 16 / block bits per
+    coordinate, and 4 bytes per array. Blocks below 2^-100 are told as zeros.
+
+    Args:
+        block: coordinates that share a scale.
+
+    References:
+        Schuchman 1964, "Dither signals and their effect on quantization noise"; Dettmers et al.
+        2022, "8-bit Optimizers via Block-wise Quantization", section 2 (blocks).
+    """
+    return _on_grid(8, block)
+
+
+def int4(block: int = 64) -> Compressor:
+    """As `int8` with 16 points: 4 + 16 / block bits per coordinate."""
+    return _on_grid(4, block)
+
+
+def int2(block: int = 32) -> Compressor:
+    """As `int8` with 4 points: 2 + 16 / block bits per coordinate.
+
+    On normal numbers it keeps about three quarters of the energy; a larger block keeps less.
+    """
+    return _on_grid(2, block)
+
+
+def _on_grid(bits: int, block: int) -> Compressor:
+    require_at_least(1, block=block)
+    top = 2**bits - 1
+    rows = 8 // bits
+
+    shifts = (bits * np.arange(rows, dtype=np.int32))[:, None, None]
+
+    def tell(array: jax.Array, scales: jax.Array | None, seed: jax.Array) -> Grid:
+        blocks = cut(array, rows, block)
+        if scales is None:
+            scales = _rounded_up(jnp.abs(blocks).max(axis=2)).reshape(-1)
+        scale = scales.astype(jnp.float32).reshape(rows, -1, 1)
+        steps = (blocks + scale) * (top / (2 * jnp.where(scale > 0, scale, 1)))
+        codes = jnp.clip(steps + _dither(blocks.shape, seed), 0, top).astype(jnp.int32)
+        packed = (codes << shifts).sum(axis=0).astype(jnp.uint8).reshape(-1)
+        return Grid(packed[: -(-array.size // rows)], scales, seed)
+
+    def decompress(payload: Grid, like: jax.Array) -> jax.Array:
+        scale = payload.scales.astype(jnp.float32).reshape(rows, -1, 1)
+        count = scale.shape[1]
+        packed = jnp.pad(payload.codes, (0, count * block - payload.codes.size))
+        codes = (packed.reshape(count, block).astype(jnp.int32) >> shifts) & top
+        dither = _dither((rows, count, block), payload.seed)
+        told = (codes.astype(jnp.float32) + 0.5 - dither) * (scale * (2 / top)) - scale
+        return joined(told, like)
+
+    return by_leaf(
+        lambda array, seed: tell(array, None, seed),
+        decompress,
+        lambda payload, array: tell(array, payload.scales, payload.seed),
+    )
+
+
+def _dither(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:
+    """The shift u of each coordinate's grid, in steps, in [0, 1)."""
+    place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    bits = place * jnp.uint32(_GOLDEN) + seed
+    return (bits >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-24
+
+
+def _rounded_up(scales: jax.Array) -> jax.Array:
+    """To bfloat16, never down; what is next to nothing becomes 0, and a NaN stays one."""
+    bits = jax.lax.bitcast_convert_type(scales, jnp.uint32)
+    up = jax.lax.bitcast_convert_type((bits + 0xFFFF) >> 16 << 16, jnp.float32)
+    up = jnp.where(scales < _TINY, 0, jnp.where(jnp.isnan(scales), scales, up))
+    return up.astype(jnp.bfloat16)
+
+
+def qsgd(levels: int = 64) -> Compressor:
     """Round each coordinate at random to one of s levels of the norm, scaled to be a contraction.
 
         Q(x) = sign(x) ‖x‖ / (s τ) · ⌊s |x| / ‖x‖ + ξ⌋,   ξ uniform on [0, 1)
@@ -24,7 +128,7 @@ def qsgd(levels: int) -> Compressor:
 
     `E Q(x) = x / τ` and `E ‖x - Q(x)‖² ≤ (1 - 1/τ) ‖x‖²`: what CHOCO asks of a compressor.
     Without the division by τ it would be unbiased, and no contraction. Each array of a tree by
-    itself; the steps travel as int8 up to 127 levels, above as int16.
+    itself; `⌈log2(2 s + 1)⌉` bits per coordinate, and 4 bytes.
 
     Args:
         levels: s, from 1 to 32,767.
@@ -35,18 +139,20 @@ def qsgd(levels: int) -> Compressor:
     """
     require_at_least(1, levels=levels)
     require_below(1 << 15, levels=levels)
-    dtype = jnp.int8 if levels < 1 << 7 else jnp.int16
+    bits = bits_for(2 * levels + 1)
 
-    def compress(array: jax.Array, key: jax.Array) -> Quantized:
+    def compress(array: jax.Array, seed: jax.Array) -> Quantized:
         wide = array.astype(jnp.float32)
         norm = jnp.sqrt(jnp.square(wide).sum())
         ratio = jnp.abs(wide) / jnp.where(norm > 0, norm, 1)
-        steps = jnp.floor(levels * ratio + jax.random.uniform(key, array.shape))
-        steps = jnp.minimum(steps, levels) * jnp.sign(wide)
-        return Quantized(norm, steps.astype(dtype))
+        steps = jnp.floor(levels * ratio + uniform(seed, array.shape))
+        steps = jnp.minimum(steps, levels) * jnp.sign(wide) + levels
+        return Quantized(norm, pack_bits(steps.astype(jnp.int32).reshape(-1), bits))
 
     def decompress(payload: Quantized, like: jax.Array) -> jax.Array:
         tau = 1 + min(like.size / levels**2, like.size**0.5 / levels)
-        return (payload.steps * (payload.norm / (levels * tau))).astype(like.dtype)
+        steps = unpack_bits(payload.steps, bits, like.size).astype(jnp.int32) - levels
+        told = steps * (payload.norm / (levels * tau))
+        return told.reshape(like.shape).astype(like.dtype)
 
     return by_leaf(compress, decompress)
