@@ -31,11 +31,12 @@ import numpy as np
 from reporting import print_tables, report
 
 from gossipjax.protocol.config import ProtocolConfig
+from gossipjax.protocol.rules import AUDIT_PERCENT_MAX, Rules
 from gossipjax.training import LocalTrainer, TrainState, Workload, load_workload
 from gossipjax.verification.assignment import assignment
 from gossipjax.verification.budget import (
+    affordable_percent,
     affordable_probe_share,
-    affordable_share,
     byte_overhead,
     compute_overhead,
 )
@@ -54,7 +55,7 @@ from gossipjax.verification.states import StateForm
 from gossipjax.wire.commitment import RoundCommitment
 from gossipjax.wire.tensors import check_values, unpack
 
-AUDITORS = 4.0
+AUDITORS = float(Rules().audit_seats)
 PROBE_BATCHES = 1
 COMPUTE_LIMIT_PERCENT = 8.0
 BYTES_LIMIT_PERCENT = 10.0
@@ -277,9 +278,14 @@ def cost_rows(name: str, costs: Costs, steps: int) -> tuple[Row, Row]:
     fanout = ProtocolConfig().fanout
     segments = len(segment_lengths(steps, SEGMENT_STEPS["float32"]))
     state_payloads = costs.state_bytes / costs.payload_bytes
-    share = affordable_share(
-        auditors=AUDITORS, segments=segments, state_payloads=state_payloads, fanout=fanout
+    percent = affordable_percent(
+        auditors=AUDITORS,
+        segments=segments,
+        state_payloads=state_payloads,
+        fanout=fanout,
+        percent_max=AUDIT_PERCENT_MAX,
     )
+    share = percent / 100
     round_s = steps * costs.step_s
     probed = affordable_probe_share(probe=costs.probe_s / round_s, arrivals=fanout)
     parts = {

@@ -9,6 +9,9 @@ from gossipjax.errors import LocalProtocolError
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[int, Meta(ge=1, le=100)]
 
+AUDIT_PERCENT_MAX = 25
+"""Of the shares that are found out; who wants more says so."""
+
 Policy = Literal["off", "audit", "gate"]
 
 
@@ -36,8 +39,11 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     out is never audited. Then a peer that has ended its training listens, and shares no more. For
     runs on assigned data; others have nothing to claim."""
 
-    audit_percent: Percent = 25
-    """Share of updates that is audited under `audit`; under `gate` all are."""
+    audit_percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    """Share of updates that is audited under `audit`; under `gate` all are. 0: what 5 % of the
+    training compute and 8 % of the exchanged bytes afford, by the steps of a round and the size of
+    the states (`gossipjax.verification.budget`); at most 25, which is also what a peer takes that
+    has no rounds to reckon with."""
 
     audit_seats: Positive = 4
     """Expected auditors of one update. What they find anybody can check again, so that one honest
@@ -79,7 +85,9 @@ class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def drawn_percent(self) -> int:
         """Share of updates that is audited."""
-        return 100 if self.policy == "gate" else self.audit_percent
+        if self.policy == "gate":
+            return 100
+        return self.audit_percent or AUDIT_PERCENT_MAX
 
     @property
     def reach(self) -> int:

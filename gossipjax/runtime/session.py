@@ -15,6 +15,7 @@ import msgspec
 
 from gossipjax.errors import LocalProtocolError
 from gossipjax.mixing.base import GossipAlgorithm
+from gossipjax.protocol.rules import AUDIT_PERCENT_MAX
 from gossipjax.runtime.background import give_way, start_backend_in_background
 from gossipjax.runtime.config import PeerConfig
 from gossipjax.runtime.metrics import JsonLines
@@ -24,7 +25,8 @@ from gossipjax.training.local import LocalTrainer, RoundReport, TrainState
 from gossipjax.training.workload import Shard, Workload
 from gossipjax.types import Params, PeerId
 from gossipjax.verification.auditor import Auditor
-from gossipjax.verification.rounds import run_committed_round
+from gossipjax.verification.budget import affordable_percent
+from gossipjax.verification.rounds import run_committed_round, segment_lengths
 
 _POLL_S = 0.1
 _WAIT_MAX_S = 60.0
@@ -130,6 +132,7 @@ class _Session:
         if options.assigned:
             _check_round(config)
             self._auditor = Auditor(workload, self._trainer)
+            self._config = with_affordable_audits(config, self._auditor)
         self._checkpoints = Checkpoints(options.folder) if options.folder else None
         self._lines = JsonLines(Path(config.metrics_file)) if config.metrics_file else None
         self._steps = 0
@@ -286,6 +289,22 @@ class _Session:
         if self._checkpoints is not None:
             self._checkpoints.save(self._checkpoint_of(state, swarm.version))
         self._next_checkpoint_s = time.monotonic() + self._options.checkpoint_seconds
+
+
+def with_affordable_audits(config: PeerConfig, auditor: Auditor) -> PeerConfig:
+    """Settings whose rules say how much is audited; the same for all whose rounds are the same."""
+    if config.rules.audit_percent:
+        return config
+    form = auditor.form
+    percent = affordable_percent(
+        auditors=config.rules.audit_seats,
+        segments=len(segment_lengths(config.round_steps, auditor.segment_steps)),
+        state_payloads=(form.params.nbytes + form.rest.nbytes) / form.params.nbytes,
+        fanout=config.protocol.fanout,
+        percent_max=AUDIT_PERCENT_MAX,
+    )
+    rules = msgspec.structs.replace(config.rules, audit_percent=percent)
+    return msgspec.structs.replace(config, rules=rules)
 
 
 def _check_round(config: PeerConfig) -> None:

@@ -63,6 +63,20 @@ def affordable_share(
     return min(share_max, by_compute, by_traffic)
 
 
+def affordable_percent(
+    *, auditors: float, segments: int, state_payloads: float, fanout: int, percent_max: int
+) -> int:
+    """`affordable_share` as the rules of a run have it: whole percent, rounded down, at least 1."""
+    share = affordable_share(
+        auditors=auditors,
+        segments=segments,
+        state_payloads=state_payloads,
+        fanout=fanout,
+        share_max=percent_max / 100,
+    )
+    return max(1, math.floor(100 * share + 1e-9))
+
+
 def affordable_probe_share(
     *, probe: float, arrivals: float, compute: float = 0.015, share_max: float = 0.125
 ) -> float:

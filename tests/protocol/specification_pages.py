@@ -132,7 +132,7 @@ def shown(name: str, value: int | str) -> str:
     if name.endswith("_ns"):
         return f"{value / 1e9:g} s"
     power = value.bit_length() - 1
-    return f"{value:,} (2^{power})" if value == 1 << power and power > 9 else f"{value:,}"
+    return f"{value:,} (2^{power})" if power > 9 and value == 1 << power else f"{value:,}"
 
 
 def parameters_page() -> str:

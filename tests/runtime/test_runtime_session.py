@@ -13,8 +13,9 @@ import pytest
 from gossipjax import data
 from gossipjax.errors import LocalProtocolError
 from gossipjax.runtime.config import load_config
-from gossipjax.runtime.session import SessionOptions, train_peer
-from gossipjax.training import Shard, Workload, public_samples
+from gossipjax.runtime.session import SessionOptions, train_peer, with_affordable_audits
+from gossipjax.training import Shard, Workload, load_workload, public_samples
+from gossipjax.verification.auditor import Auditor
 
 
 def softmax_digits(learning_rate=0.1):
@@ -190,6 +191,15 @@ def digits_public():
     digits = data.digits()
     inputs = digits.train_inputs.reshape(len(digits.train_inputs), -1)
     return public_samples({"inputs": inputs, "labels": digits.train_labels}, 32)
+
+
+@pytest.mark.parametrize(("steps", "given", "expected"), [(5, 0, 1), (50, 0, 2), (50, 40, 40)])
+def test_how_much_is_audited_follows_from_the_budget_unless_it_is_given(
+    tmp_path, steps, given, expected
+):
+    config = settings(tmp_path, round_steps=steps, **{"rules.audit_percent": given})
+    chosen = with_affordable_audits(config, Auditor(load_workload("digits")))
+    assert chosen.rules.audit_percent == expected
 
 
 def test_data_can_be_assigned_only_where_they_are_public_and_rounds_have_steps(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gossipjax.verification.budget import (
+    affordable_percent,
     affordable_probe_share,
     affordable_share,
     byte_overhead,
@@ -39,6 +40,13 @@ def test_the_affordable_share_keeps_to_both_budgets_and_uses_one(segments, state
         share / 0.25,
     )
     assert max(costs) == pytest.approx(1)
+
+
+def test_percent_are_whole_and_never_none():
+    plan = {"auditors": 4, "state_payloads": 2.0, "fanout": 3, "percent_max": 25}
+    assert [affordable_percent(segments=m, **plan) for m in (1, 2, 3, 10, 1000)] == [1, 2, 3, 3, 3]
+    assert affordable_percent(segments=1000, **{**plan, "fanout": 100}) == 25
+    assert affordable_percent(segments=1, **{**plan, "auditors": 400}) == 1
 
 
 def test_probes_keep_to_their_budget():
