@@ -13,8 +13,9 @@ About eight minutes on 2 CPU cores. Here it is Fashion-MNIST, which is harder th
 perceptron gets 80 to 83 %), 32 hidden units and 500 steps where the paper has 900; batch 32,
 learning rate 0.01, momentum 0.9, clipping radius 0.1, as in the paper. UBAR (ρ = 0.4, a = 0.5)
 judges by 100 samples of an honest peer. Accuracy of the honest peers. Expected:
-- clipping at 70 % or more under ALIE (z = 10), IPM (ε = 0.1), dissensus (ε = 1.5), bit flips and
-  flipped labels, and within 5 points of the plain mean when nobody attacks;
+- clipping at 70 % or more under ALIE (z = 10; does not hold: it settles at 67 %, after the paper's
+  900 steps too), IPM (ε = 0.1), dissensus (ε = 1.5), bit flips and flipped labels, and within 5
+  points of the plain mean when nobody attacks;
 - UBAR at 70 % or more under ALIE, IPM and dissensus;
 - mean, trimmed mean and geometric median at 20 % or less under ALIE; mean and geometric median at
   20 % or less under IPM.
@@ -79,6 +80,9 @@ ATTACKS = {
 }
 
 
+NOTES = {"ALIE": "(it learns, and settles lower)"}
+
+
 def malicious_ring(honest: int) -> topology.Topology:
     """Honest peers first, in a ring; two attackers beside each, and one more beside peer 0."""
     edges = [(peer, (peer + 1) % honest) for peer in range(honest)]
@@ -124,7 +128,12 @@ def reproduce(config: Config) -> Outcome:
             rows.append({"rule": rule, "attack": name, "accuracy": accuracy[rule, name]})
             print(f"{rule}, {name}: {accuracy[rule, name]:.1f} %", flush=True)
     results = [
-        at_least(f"clipping under {name}, %", config.least, accuracy["clipping", name])
+        at_least(
+            f"clipping under {name}, %",
+            config.least,
+            accuracy["clipping", name],
+            NOTES.get(name, ""),
+        )
         for name in config.attacks
         if name != "none"
     ]
