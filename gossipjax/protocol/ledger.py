@@ -13,6 +13,8 @@ integers: peers that have seen the same have the same weights, whatever their pl
 from math import isqrt
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from gossipjax.crypto.sortition import MAX_WEIGHT
 from gossipjax.protocol.bounded import BoundedDict
 from gossipjax.types import PeerId
@@ -57,9 +59,9 @@ class Standing:
 
     __slots__ = ("admitted", "sign_key", "vrf_key", "work")
 
-    def __init__(self, record: PeerRecord, admitted: int, work: int):
-        self.sign_key = record.sign_key
-        self.vrf_key = record.vrf_key
+    def __init__(self, sign_key: bytes, vrf_key: bytes, admitted: int, work: int):
+        self.sign_key = sign_key
+        self.vrf_key = vrf_key
         self.admitted = admitted
         self.work = work
 
@@ -67,6 +69,32 @@ class Standing:
 class _Ban(NamedTuple):
     epoch: int
     lost: int
+
+
+class KeptStanding(Struct, array_like=True, frozen=True):
+    """A `Standing` on disk; the work as hexadecimal digits, since it has hundreds of bits."""
+
+    peer: bytes
+    sign_key: bytes
+    vrf_key: bytes
+    admitted: int
+    work: str
+
+
+class KeptBan(Struct, array_like=True, frozen=True):
+    """A ban on disk: whose, since which epoch, and the work that it took."""
+
+    peer: bytes
+    epoch: int
+    lost: str
+
+
+class LedgerMemory(Struct, array_like=True, frozen=True):
+    """What a ledger leaves to its next life."""
+
+    first_epoch: int
+    standings: tuple[KeptStanding, ...]
+    bans: tuple[KeptBan, ...]
 
 
 class Ledger:
@@ -106,15 +134,40 @@ class Ledger:
         self._bans = BoundedDict[PeerId, _Ban](size_max)
         self._electorates = BoundedDict[int, Electorate](_EPOCHS_CACHED)
 
+    def memory(self) -> LedgerMemory:
+        """Everything that has to survive a restart: who has done how much, and who is banned."""
+        standings = [
+            KeptStanding(peer, known.sign_key, known.vrf_key, known.admitted, f"{known.work:x}")
+            for peer, known in (*self._strangers.items(), *self._workers.items())
+        ]
+        bans = [KeptBan(peer, ban.epoch, f"{ban.lost:x}") for peer, ban in self._bans.items()]
+        return LedgerMemory(self._first_epoch, tuple(standings), tuple(bans))
+
+    def restore(self, memory: LedgerMemory) -> None:
+        """Go on from an earlier life; for a ledger that has met nobody."""
+        self._first_epoch = memory.first_epoch
+        for kept in memory.standings:
+            work = int(kept.work, 16)
+            standing = Standing(kept.sign_key, kept.vrf_key, kept.admitted, work)
+            (self._workers if work else self._strangers)[PeerId(kept.peer)] = standing
+        for ban in memory.bans:
+            self._bans[PeerId(ban.peer)] = _Ban(ban.epoch, int(ban.lost, 16))
+
+    def banned(self, epoch: int) -> dict[PeerId, int]:
+        """The bans in force, and the epochs in which they end."""
+        ends = {peer: ban.epoch + self._ban_epochs for peer, ban in self._bans.items()}
+        return {peer: end for peer, end in ends.items() if epoch < end}
+
     def meet(self, record: PeerRecord, epoch: int) -> None:
         """Remember a peer whose (verified) record is seen; the first time counts."""
         peer = record_author(record)
         if self.standing(peer) is not None:
             return
         if epoch >= self._first_epoch + self._founding_epochs:
-            self._strangers[peer] = Standing(record, epoch, 0)
+            self._strangers[peer] = Standing(record.sign_key, record.vrf_key, epoch, 0)
             return
-        founded = Standing(record, self._first_epoch - ADMISSION_EPOCHS, 0)
+        since = self._first_epoch - ADMISSION_EPOCHS
+        founded = Standing(record.sign_key, record.vrf_key, since, 0)
         self._electorates.clear()
         self._add(peer, founded, self._founder_work, self._first_epoch)
 

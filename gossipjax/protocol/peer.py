@@ -34,6 +34,7 @@ from gossipjax.protocol.events import (
     RecordSigned,
     Stopping,
 )
+from gossipjax.protocol.ledger import LedgerMemory
 from gossipjax.protocol.membership import MembershipMachine, part
 from gossipjax.protocol.neighbor import Neighbor
 from gossipjax.protocol.opening import Opener
@@ -109,6 +110,7 @@ class PeerMachine:
         rules: of the run, on verification.
         bootstrap: addresses to join by; empty for the first peer of a run.
         book: records remembered from an earlier life.
+        memory: the ledger of an earlier life; with it bans go on.
         version: model version to begin with.
         epoch_s: Unix time in seconds at protocol time 0; for the expiry of records and for epochs.
         hash_leaf: how a received chunk is hashed; a replay, which has no chunks, knows the result.
@@ -127,6 +129,7 @@ class PeerMachine:
         rules: Rules = OFF,
         bootstrap: Iterable[Address] = (),
         book: Iterable[Verified[PeerRecord]] = (),
+        memory: LedgerMemory | None = None,
         version: int = 0,
         epoch_s: int = 0,
         hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
@@ -167,8 +170,10 @@ class PeerMachine:
             if identity is None:
                 raise LocalProtocolError("a peer that verifies draws and votes: pass its identity")
             self._verification = VerificationMachine(
-                rules, self._opener, record, identity, self._rng, epoch_s
+                rules, self._opener, record, identity, self._rng, epoch_s, memory
             )
+            for peer, end in self._verification.ledger.banned(epoch_s // rules.epoch_s).items():
+                self._banned_until_ns[peer] = (end * rules.epoch_s - epoch_s) * _SECOND
             for remembered in book:
                 self._verification.meet(remembered)
         timed = (self._dissemination, self._uploads, self._catch_up, self._relay)

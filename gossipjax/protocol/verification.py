@@ -15,7 +15,7 @@ from gossipjax.protocol.committee import Approve, CommitteeMachine, Consequence,
 from gossipjax.protocol.credentials import case_of, draw_of, is_sampled
 from gossipjax.protocol.effects import Ban, Effects, Pardon, Send
 from gossipjax.protocol.events import Audited
-from gossipjax.protocol.ledger import Ledger
+from gossipjax.protocol.ledger import Ledger, LedgerMemory
 from gossipjax.protocol.opening import Opener
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.protocol.rules import Rules
@@ -79,6 +79,7 @@ class VerificationMachine:
         identity: Identity,
         rng: SplitMix64,
         now_s: int,
+        memory: LedgerMemory | None = None,
     ):
         self._rules = rules
         self._opener = opener
@@ -90,6 +91,8 @@ class VerificationMachine:
             ban_epochs=rules.ban_epochs,
             founding_epochs=rules.founding_epochs,
         )
+        if memory is not None:
+            self.ledger.restore(memory)
         own_id, suite = record_author(own.body), opener.suite
         self._own, self._own_id = own, own_id
         self._pending: _Pending | None = None

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import msgspec
 import numpy as np
 
 from gossipjax.crypto.identity import Identity
@@ -47,6 +48,7 @@ from gossipjax.protocol.events import (
     RecordSigned,
     Stopping,
 )
+from gossipjax.protocol.ledger import LedgerMemory
 from gossipjax.runtime.address import advertised_endpoint, describe_reachability
 from gossipjax.runtime.audits import Archive, AuditDesk, Faults
 from gossipjax.runtime.config import PeerConfig
@@ -79,6 +81,13 @@ _reachability_logger = logging.getLogger("gossipjax.reachability")  # shown by `
 _RECORD_LIFE_S = 30 * 24 * 3600
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
+
+
+class _Remembered(msgspec.Struct, array_like=True, frozen=True):
+    """What is kept on disk of the other peers of a run."""
+
+    ledger: LedgerMemory
+    convictions: dict[bytes, Conviction]
 
 
 class Status(NamedTuple):
@@ -282,6 +291,7 @@ class Host:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             self._feed(Stopping())
+            self._keep_ledger()
             serving.cancel()
             await asyncio.wait({serving})
         else:
@@ -308,9 +318,20 @@ class Host:
             version=self._first_version,
             epoch_s=now_s,
         )
+        kept = self._store.ledger(self._run)
+        remembered = None if kept is None else msgspec.msgpack.decode(kept, type=_Remembered)
         self._machine = beginning.machine(
-            self._suite, identity=self._identity, rules=self._config.rules
+            self._suite,
+            identity=self._identity,
+            rules=self._config.rules,
+            memory=None if remembered is None else remembered.ledger,
         )
+        if remembered is not None and self._machine.verification is not None:
+            in_force = self._machine.verification.ledger.banned(now_s // self._config.rules.epoch_s)
+            for peer, conviction in remembered.convictions.items():
+                if peer in in_force:
+                    self._metrics.banned(PeerId(peer), conviction)
+        self._kept_epoch = 0
         if self._config.journal_file:
             path = Path(self._config.journal_file).expanduser()
             self._journal = Journal(path, self._config.journal_bytes_max, beginning)
@@ -360,6 +381,19 @@ class Host:
             level = logging.INFO if is_reachable else logging.WARNING
             _reachability_logger.log(level, describe_reachability(is_reachable, self._endpoint))
         self._status = Status(versions, self._machine.has_caught_up, is_reachable)
+        verification = self._machine.verification
+        if verification is not None and verification.beacon.epoch != self._kept_epoch:
+            self._keep_ledger()
+
+    def _keep_ledger(self) -> None:
+        """Write down who has done what, and who is banned: once per epoch, and at each ban."""
+        verification = self._machine.verification
+        if verification is None:
+            return
+        self._kept_epoch = verification.beacon.epoch
+        convictions = self._metrics.snapshot().banned
+        remembered = _Remembered(verification.ledger.memory(), {**convictions})
+        self._store.keep_ledger(self._run, msgspec.msgpack.encode(remembered))
 
     def _handle(self, event: Event) -> None:
         # Whatever goes wrong here is a defect, or a full disk. It must not end the network thread:
@@ -413,8 +447,10 @@ class Host:
                     effect.peer, Conviction(effect.reason, effect.evidence, effect.sequence)
                 )
                 _logger.warning("peer %s banned: %s", short(effect.peer), effect.reason)
+                self._keep_ledger()
             case Pardon():
                 self._metrics.pardoned(effect.peer)
+                self._keep_ledger()
             case Refuse():
                 self._metrics.refused(effect.reason)
                 _logger.info("peer %s: refused (%s)", short(effect.peer), effect.reason)

@@ -27,6 +27,7 @@ from gossipjax.errors import LocalProtocolError, RemoteProtocolError
 from gossipjax.protocol.config import ProtocolConfig
 from gossipjax.protocol.effects import Effect, Effects, Inspect, Send
 from gossipjax.protocol.events import Event, PeerConnected, Published, Received, RecordSigned
+from gossipjax.protocol.ledger import LedgerMemory
 from gossipjax.protocol.peer import PeerMachine
 from gossipjax.protocol.rules import OFF, Rules
 from gossipjax.types import Nanoseconds, PeerId, RunId
@@ -65,6 +66,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
         hash_leaf: Callable[[bytes | memoryview], bytes] = leaf_hash,
         identity: Identity | None = None,
         rules: Rules = OFF,
+        memory: LedgerMemory | None = None,
     ) -> PeerMachine:
         """The machine; records of the book that do not verify are left out."""
         book: list[Verified[PeerRecord]] = []
@@ -84,6 +86,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
             rules=rules,
             bootstrap=self.bootstrap,
             book=book,
+            memory=memory,
             version=self.version,
             epoch_s=self.epoch_s,
             hash_leaf=hash_leaf,

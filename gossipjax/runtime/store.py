@@ -1,4 +1,4 @@
-"""What a peer keeps on disk besides its model: the key file, sequence numbers, the address book."""
+"""What a peer keeps on disk besides its model: keys, sequence numbers, address book, ledger."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from pathlib import Path
 from gossipjax.crypto.identity import Identity, generate_root, identity_from_root
 from gossipjax.errors import LocalProtocolError
 from gossipjax.protocol.bounded import BoundedDict
-from gossipjax.types import PeerId
+from gossipjax.types import PeerId, RunId
 from gossipjax.wire.messages import Sealed
 
 KEY_FILE = "peer.key"
@@ -28,6 +28,7 @@ PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, reserved INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS book (
     peer BLOB PRIMARY KEY, body BLOB NOT NULL, signature BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger (run BLOB PRIMARY KEY, content BLOB NOT NULL);
 """
 
 
@@ -156,6 +157,16 @@ class Store:
         """The remembered records, as they were signed; to be verified again."""
         for body, signature in self._database.execute("SELECT body, signature FROM book"):
             yield Sealed(body, signature)
+
+    def keep_ledger(self, run: RunId, content: bytes) -> None:
+        """What this peer knows of the others of a run, in place of what was kept before."""
+        self._database.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?)", (run, content))
+
+    def ledger(self, run: RunId) -> bytes | None:
+        """What was kept last of a run."""
+        query = "SELECT content FROM ledger WHERE run = ?"
+        row = self._database.execute(query, (run,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def close(self) -> None:
         """Write what is left and release the folder."""

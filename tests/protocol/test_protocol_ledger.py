@@ -123,3 +123,20 @@ def test_memory_is_bounded_and_the_least_work_gives_way():
     ledger.credit(id_of(8), 10**6, FIRST + 1)
     assert ledger.standing(id_of(8)) is not None
     assert sum(ledger.standing(id_of(number)) is not None for number in (0, 1)) == 1
+
+
+def test_a_ledger_goes_on_in_its_next_life():
+    ledger = ledger_of(0, 1, 2, ban_epochs=6)
+    ledger.meet(record_of(3).body, FIRST + 2)
+    ledger.credit(id_of(0), 700, FIRST + 3)
+    ledger.ban(id_of(1), FIRST + 4)
+    again = Ledger(FIRST + 4, half_life=HALF_LIFE, founder_work=FOUNDER, ban_epochs=6)
+    again.restore(ledger.memory())
+    assert again.memory() == ledger.memory()
+    assert weights(again, FIRST + 5, 5) == weights(ledger, FIRST + 5, 5)
+    assert again.banned(FIRST + 9) == {id_of(1): FIRST + 10}
+    assert again.banned(FIRST + 10) == {}
+    again.meet(record_of(4).body, FIRST + 5)
+    assert weights(again, FIRST + 9, 5)[4] == 0, "its founders are those of its first life"
+    again.pardon(id_of(1))
+    assert weights(again, FIRST + 11, 5)[1] > 0

@@ -310,6 +310,18 @@ def test_some_are_told_again_in_every_epoch_until_the_ban_is_over_or_lifted():
     assert told(peer, 40) == []
 
 
+def test_a_ban_survives_a_restart():
+    peer = solo(2, 3)
+    assert bans(peer.hear(2, EQUIVOCATION))
+    memory = verification(peer).ledger.memory()
+    again = Solo(rules=RULES, memory=memory)
+    again.meet(2)
+    assert any(isinstance(e, Disconnect) for e in again.meet(1))
+    again.now_ns += RULES.ban_epochs * RULES.epoch_s * SECOND
+    again.meet(1)
+    assert id_of(1) in again.machine.neighbors
+
+
 # ---- cases and votes ---------------------------------------------------------------------------
 
 

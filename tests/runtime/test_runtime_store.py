@@ -4,9 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import closing
 
+import msgspec
+import numpy as np
 import pytest
 
+import gossipjax as gj
 from gossipjax.errors import LocalProtocolError
 from gossipjax.runtime.store import (
     DATABASE_FILE,
@@ -16,7 +21,7 @@ from gossipjax.runtime.store import (
     open_identity,
     read_key_file,
 )
-from gossipjax.types import PeerId
+from gossipjax.types import PeerId, RunId
 from gossipjax.wire.messages import Sealed
 
 BOOK = 8
@@ -154,3 +159,31 @@ def test_a_damaged_database_is_named_and_the_folder_released(tmp_path):
             LocalProtocolError, match=r"peer\.sqlite: .*move the whole state folder"
         ):
             Store(tmp_path, BOOK)
+
+
+def test_what_is_known_of_others_is_kept_per_run(tmp_path):
+    one, other = RunId(bytes(32)), RunId(bytes([1]) * 32)
+    with closing(Store(tmp_path, 8)) as store:
+        assert store.ledger(one) is None
+        store.keep_ledger(one, b"first")
+        store.keep_ledger(one, b"second")
+    with closing(Store(tmp_path, 8)) as store:
+        assert (store.ledger(one), store.ledger(other)) == (b"second", None)
+
+
+def test_bans_are_shown_and_kept_by_a_peer_that_starts_again(tmp_path):
+    rules = {"policy": "audit", "epoch_s": 1000}
+    settings = {"listen": "tcp://127.0.0.1:0", "state_dir": str(tmp_path), "rules": rules}
+    params, cheat = {"w": np.zeros(4, np.float32)}, bytes([7]) * 32
+    epoch = int(time.time()) // 1000
+    with gj.join(settings, params) as peer:
+        run = peer._host._run
+    with closing(Store(tmp_path, 8)) as store:
+        kept = msgspec.msgpack.decode(store.ledger(run))
+        kept[0][2].append([cheat, epoch, "0"])
+        kept[1][cheat] = ["fault", bytes(32), 5]
+        store.keep_ledger(run, msgspec.msgpack.encode(kept))
+    for _ in range(2):
+        with gj.join(settings, params) as peer:
+            shown = peer.describe()["banned"][cheat.hex()]
+            assert shown == {"reason": "fault", "evidence_id": "00" * 32, "after_updates": 5}
