@@ -179,7 +179,7 @@ def test_bans_are_shown_and_kept_by_a_peer_that_starts_again(tmp_path):
     with gj.join(settings, params) as peer:
         run = peer._host._run
     with closing(Store(tmp_path, 8)) as store:
-        kept = msgspec.msgpack.decode(store.ledger(run))
+        kept = msgspec.msgpack.decode(store.ledger(run) or b"")
         kept[0][2].append([cheat, epoch, "0"])
         kept[1][cheat] = ["fault", bytes(32), 5]
         store.keep_ledger(run, msgspec.msgpack.encode(kept))
