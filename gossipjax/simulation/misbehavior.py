@@ -12,7 +12,18 @@ import jax.numpy as jnp
 import optax
 
 from gossipjax.mixing.base import GossipAlgorithm
-from gossipjax.simulation.poisoning import Attack, gaussian, sign_flip, zeros
+from gossipjax.simulation.poisoning import (
+    Attack,
+    constant_direction,
+    delayed,
+    gaussian,
+    inner_product,
+    noise,
+    not_a_number,
+    sign_flip,
+    stale,
+    zeros,
+)
 from gossipjax.training.workload import Batch, Shard, Workload
 from gossipjax.types import Params
 
@@ -115,19 +126,47 @@ def _is_counter(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0
 
 
-def _not_a_number() -> Attack:
-    def tell(state: Any, payloads: Any, is_byzantine: jax.Array, key: jax.Array) -> tuple[Any, Any]:
-        return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), payloads), state
+def copying(algorithm: GossipAlgorithm) -> GossipAlgorithm:
+    """An algorithm that tells what it has heard last, in place of its own payload."""
 
-    return Attack(lambda payloads: (), tell)
+    def init(params: Params) -> Any:
+        state = algorithm.init(params)
+        payload = jax.eval_shape(lambda: algorithm.share(state, params, jax.random.key(0))[0])
+        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), payload), False
+
+    def share(state: Any, params: Params, key: jax.Array) -> tuple[Any, Any]:
+        own, heard, has_heard = state
+        payload, own = algorithm.share(own, params, key)
+        told = jax.tree.map(lambda a, b: jnp.where(has_heard, a, b), heard, payload)
+        return told, (own, heard, has_heard)
+
+    def mix(state: Any, params: Params, neighbors: Any) -> Any:
+        own, heard, has_heard = state
+        params, own, info = algorithm.mix(own, params, neighbors)
+        newest = jnp.argmax(neighbors.weight)
+        is_there = neighbors.weight[newest] > 0
+        heard = jax.tree.map(
+            lambda slots, before: jnp.where(is_there, slots[newest], before),
+            neighbors.payload,
+            heard,
+        )
+        return params, (own, heard, has_heard | is_there), info
+
+    return algorithm._replace(init=init, share=share, mix=mix)
 
 
 MISBEHAVIORS: dict[str, Misbehavior] = {
     "sign_flip": Misbehavior(algorithm=telling(sign_flip(1000.0))),
     "small_sign_flip": Misbehavior(algorithm=telling(sign_flip())),
     "noise": Misbehavior(algorithm=telling(gaussian())),
+    "scaled_noise": Misbehavior(algorithm=telling(noise())),
+    "inner_product": Misbehavior(algorithm=telling(inner_product())),
+    "constant_direction": Misbehavior(algorithm=telling(constant_direction())),
+    "delayed": Misbehavior(algorithm=telling(delayed(50))),
+    "stale": Misbehavior(algorithm=telling(stale(50))),
+    "copycat": Misbehavior(algorithm=copying),
     "zeros": Misbehavior(algorithm=telling(zeros())),
-    "nan": Misbehavior(algorithm=telling(_not_a_number())),
+    "nan": Misbehavior(algorithm=telling(not_a_number())),
     "label_flip": Misbehavior(workload=with_flipped_labels),
     "lazy": Misbehavior(workload=with_fewer_steps),
 }

@@ -167,6 +167,69 @@ def stale(rounds: int) -> Attack:
     return Attack(init, tell)
 
 
+def delayed(rounds: int) -> Attack:
+    """Delayed gradients: tells what it held so many rounds ago; before that, its first payload.
+
+    References:
+        Gorbunov, Borzunov, Diskin, Ryabinin 2022, "Secure Distributed Training at Scale", section
+        4.1 (there 1000 steps). Keeps `rounds` payloads of each attacker.
+    """
+    require_at_least(1, rounds=rounds)
+
+    def init(payloads: Payload) -> tuple[jax.Array, Payload]:
+        def kept(leaf: Any) -> jax.Array:
+            return jnp.zeros((rounds, *leaf.shape), leaf.dtype)
+
+        return jnp.int32(0), jax.tree.map(kept, payloads)
+
+    def tell(state: tuple[jax.Array, Payload], payloads: Payload, is_byzantine: jax.Array, _: Any):
+        count, kept = state
+        place = count % rounds
+        oldest = jax.tree.map(
+            lambda new, old: jnp.where(
+                count == 0, new, jnp.where(count < rounds, old[0], old[place])
+            ),
+            payloads,
+            kept,
+        )
+        kept = jax.tree.map(lambda new, old: old.at[place].set(new), payloads, kept)
+        return _replace(payloads, oldest, is_byzantine), (count + 1, kept)
+
+    return Attack(init, tell)
+
+
+def constant_direction(scale: float = 1000.0) -> Attack:
+    """`scale ‖μ‖ u` per tensor: one random direction u, the same for all attackers and rounds.
+
+    References:
+        Gorbunov, Borzunov, Diskin, Ryabinin 2022, "Secure Distributed Training at Scale", section
+        4.1.
+    """
+    require_positive(scale=scale)
+
+    def lie(mean: jax.Array, deviation: jax.Array) -> jax.Array:
+        drawn = jax.random.normal(jax.random.key(0), mean.shape, mean.dtype)
+        return scale * jnp.linalg.norm(mean) / jnp.linalg.norm(drawn) * drawn
+
+    return _alike(lie)
+
+
+def copycat() -> Attack:
+    """A free rider that tells the payload of an honest peer, the first one."""
+
+    def tell(state: tuple[()], payloads: Payload, is_byzantine: jax.Array, key: jax.Array):
+        victim = jnp.argmin(is_byzantine)
+        copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[victim], leaf.shape), payloads)
+        return _replace(payloads, copies, is_byzantine), state
+
+    return Attack(lambda payloads: (), tell)
+
+
+def not_a_number() -> Attack:
+    """NaN in each coordinate."""
+    return _each(lambda key, honest: jnp.full_like(honest, jnp.nan))
+
+
 def label_flip(labels: jax.Array, classes: int) -> jax.Array:
     """`y → classes - 1 - y`: labels that an attacker trains on, honestly otherwise."""
     return classes - 1 - labels

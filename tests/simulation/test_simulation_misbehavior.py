@@ -46,6 +46,22 @@ def test_payloads_are_changed_and_mixing_is_not():
     assert np.isnan(tell("nan")[0]["b"]).all()
 
 
+def test_a_copycat_tells_what_it_has_heard_last_once_it_has_heard_anything():
+    algorithm = misbehavior("copycat").algorithm(gossip())
+    state = algorithm.init(PARAMS)
+    payload, state = algorithm.share(state, PARAMS, jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, payload, PARAMS))
+    slots = jax.tree.map(lambda leaf: jnp.stack([leaf + 1, leaf + 2]), PARAMS)
+    weight = jnp.array([0.0, 1.0])
+    neighbors = Neighbors(slots, weight, 0 * weight, weight > 0, jnp.float32(1))
+    mixed, state, _ = algorithm.mix(state, PARAMS, neighbors)
+    payload, state = algorithm.share(state, mixed, jax.random.key(0))
+    np.testing.assert_array_equal(payload["w"], PARAMS["w"] + 2)
+    silent = neighbors._replace(weight=0 * weight, slot_is_new=weight < 0)
+    payload, _ = algorithm.share(algorithm.mix(state, mixed, silent)[1], mixed, jax.random.key(0))
+    np.testing.assert_array_equal(payload["w"], PARAMS["w"] + 2)
+
+
 def test_labels_are_flipped_in_own_and_in_assigned_data():
     workload = load_workload("digits")
     flipped = with_flipped_labels(workload)

@@ -30,6 +30,10 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "noise": poisoning.noise,
     "zeros": poisoning.zeros,
     "stale": lambda: poisoning.stale(3),
+    "delayed": lambda: poisoning.delayed(2),
+    "constant_direction": poisoning.constant_direction,
+    "copycat": poisoning.copycat,
+    "not_a_number": poisoning.not_a_number,
     "dissensus": poisoning.dissensus,
 }
 
@@ -58,6 +62,8 @@ def test_formulas(leaf: str):
         "little_is_enough": mean - 1.5 * deviation + 0 * own,
         "bit_flip": -own,
         "zeros": 0 * own,
+        "copycat": PAYLOADS[leaf][0] + 0 * own,
+        "not_a_number": np.nan * own,
     }
     for name, lies in expected.items():
         told = tell(ATTACKS[name]())[leaf][LIARS]
@@ -89,6 +95,29 @@ def test_a_stale_peer_tells_the_same_for_some_rounds():
         told, state = attack.tell(state, payloads, jnp.asarray(LIARS), jax.random.key(0))
         seen.append((float(told["x"][2]), float(told["x"][0])))
     assert seen == [(0, 0), (0, 1), (0, 2), (3, 3), (3, 4), (3, 5), (6, 6)]
+
+
+def test_delayed_peers_tell_what_they_held_before():
+    attack = poisoning.delayed(2)
+    state = attack.init({"x": jnp.zeros(PEERS)})
+    told = []
+    for value in range(1, 6):
+        payloads = {"x": jnp.full(PEERS, float(value))}
+        payloads, state = attack.tell(state, payloads, jnp.asarray(LIARS), jax.random.key(0))
+        assert (payloads["x"][~LIARS] == value).all()
+        told.append(float(payloads["x"][LIARS][0]))
+    assert told == [1, 1, 1, 2, 3]
+
+
+def test_the_constant_direction_is_long_and_constant():
+    first, second = (
+        tell(poisoning.constant_direction(10.0), payloads)["kernel"][LIARS]
+        for payloads in (PAYLOADS, jax.tree.map(lambda leaf: leaf + leaf, PAYLOADS))
+    )
+    assert np.all(first == first[0])
+    mean = PAYLOADS["kernel"][~LIARS].mean(axis=0)
+    assert np.linalg.norm(first[0]) == pytest.approx(10 * np.linalg.norm(mean), rel=1e-4)
+    np.testing.assert_allclose(second, 2 * first, rtol=1e-5)
 
 
 def test_dissensus_undoes_the_mean_of_each_receiver():
