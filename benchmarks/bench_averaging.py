@@ -16,6 +16,7 @@ hivemind needs an environment of its own: `python -m venv V; V/bin/pip install t
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,11 @@ class Peer:
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
 
+    @property
+    def processor_s(self) -> float:
+        """Processor time of its process and of all that it has started."""
+        return sum(processor_s_of(process) for process in tree_of(self._process.pid))
+
     def end(self) -> None:
         """Let it go, or kill it."""
         if self._process.stdin is not None:
@@ -80,6 +86,7 @@ class System:
 
     def __init__(self, stack: ExitStack, command: Sequence[str], case: Case):
         self.seconds: list[float] = []
+        self.processor_s: list[float] = []
         self.bytes_sent: list[float] = []
         self.errors: list[float] = []
         self._peers: list[Peer] = []
@@ -101,6 +108,7 @@ class System:
             peer.say("round")
         for peer in self._peers:
             peer.hear()
+        processor_s = sum(peer.processor_s for peer in self._peers)
         for peer in self._peers:
             peer.say("go")
         heard = [peer.hear() for peer in self._peers]
@@ -108,7 +116,23 @@ class System:
             print([[round(1e3 * part) for part in row["parts"]] for row in heard], file=sys.stderr)
         self.seconds.append(max(row["seconds"] for row in heard))
         self.errors.append(max(row["error"] for row in heard))
+        processor_s = sum(peer.processor_s for peer in self._peers) - processor_s
+        self.processor_s.append(processor_s / len(self._peers))
         self.bytes_sent.append((loopback_bytes() - before) / len(self._peers))
+
+
+def tree_of(process: int) -> list[int]:
+    """A process and its descendants."""
+    found = [process]
+    for parent in found:
+        for listing in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += [int(child) for child in listing.read_text(encoding="ascii").split()]
+    return found
+
+
+def processor_s_of(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def loopback_bytes() -> int:
@@ -143,6 +167,7 @@ def be_peer(
         "listen": "tcp://127.0.0.1:0",
         "join": addresses,
         "protocol.fanout": peers - 1,
+        "slots": peers - 1,
     }
     if compression != "none":
         settings["compression"] = compression
@@ -251,6 +276,9 @@ def rows_of(case: Case, options: argparse.Namespace) -> list[Row]:
             "parameters": case.parameters,
             "compression": case.compression,
             "seconds": seconds,
+            "processor_s": statistics.median(systems[name].processor_s[1:])
+            if name in systems
+            else None,
             "MB_per_s": 4 * case.parameters / seconds / 1e6,
             "MB_sent": statistics.median(systems[name].bytes_sent) / 1e6
             if name in systems

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from blake3 import blake3
 from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 from specification_pages import COMMAND, FOLDER, PAGES, vectors
@@ -123,8 +124,8 @@ def test_vectors_follow_from_the_specification():
 
     payload = bytes(i % 256 for i in range(1000)) * 1100 + struct.pack("<2f", 1.5, -2.0)
     first, second = payload[: 1 << 20], payload[1 << 20 :]
-    left, right = (hashlib.sha256(b"\0" + chunk).digest() for chunk in (first, second))
-    merkle_root = hashlib.sha256(b"\1" + left + right).digest()
+    left, right = (blake3(b"\0" + chunk).digest() for chunk in (first, second))
+    merkle_root = blake3(b"\1" + left + right).digest()
 
     addresses = ["tcp://192.0.2.7:4300"]
     record = packed(
