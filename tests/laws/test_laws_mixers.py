@@ -29,7 +29,7 @@ from laws_table import MIXERS, MixerCase
 
 from gossipjax.mixing import Neighbors
 
-quick = settings(deadline=None, max_examples=10)
+quick = settings(max_examples=10)
 seeds = st.integers(0, 2**31)
 masks = st.lists(st.booleans(), min_size=SLOTS, max_size=SLOTS)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipjax.models import (
@@ -24,7 +24,6 @@ KEY = jax.random.key(0)
     shape=st.sampled_from([(1,), (7,), (2, 3)]),
     scale=st.sampled_from([1.0, 1e4]),
 )
-@settings(deadline=None)
 def test_cross_entropy_is_the_mean_negative_log_probability(seed: int, shape, scale: float):
     rng = np.random.default_rng(seed)
     logits = scale * rng.normal(size=(*shape, 5)).astype(np.float32)

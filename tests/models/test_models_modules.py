@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipjax.models import CNN, MLP, Transformer, classification_loss
@@ -137,7 +137,6 @@ small_logits = functools.partial(logits_of, SMALL)
 
 
 @given(position=st.integers(0, 9), seed=st.integers(0, 2**31))
-@settings(deadline=None)
 def test_a_future_token_never_changes_earlier_logits(position: int, seed: int):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(11, size=(3, 10))

@@ -334,7 +334,7 @@ def test_no_history_of_events_raises_and_equal_ones_have_equal_effects(
 
 
 @given(histories, st.integers(0, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_update_is_delivered_once_after_it_was_asked_for(history: list[Timed], seed: int):
     asked: set[bytes] = set()
     sequences: dict[bytes, int] = {}
