@@ -224,11 +224,18 @@ class Member:
             assert self.machine.next_deadline_ns > now_ns, "a real peer would spin"
         self.pump.at(max(self.machine.next_deadline_ns, now_ns), self._wake)
 
-    def publish(self, version: int = 0, value: float = 1.0) -> SealedUpdate:
+    def publish(
+        self, version: int = 0, value: float = 1.0, claim: RoundClaim | None = None
+    ) -> SealedUpdate:
         """Seal and hand in the next update."""
         self.sequence += 1
         update = update_of(
-            self.number, self.sequence, version=version, manifest=self.pump.manifest, value=value
+            self.number,
+            self.sequence,
+            version=version,
+            manifest=self.pump.manifest,
+            value=value,
+            claim=claim,
         )
         self.feed(Published(update))
         return update
