@@ -1,5 +1,7 @@
 """The address book: peers that are known of, bounded so that nobody can fill it alone."""
 
+from collections import Counter
+from collections.abc import ItemsView
 from typing import NamedTuple
 
 from gossipjax.types import PeerId
@@ -15,7 +17,9 @@ _SHARE_MIN = 4
 Record = Verified[PeerRecord]
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A record; the network of its first address, empty without one; and that of its teller."""
+
     record: Record
     network: bytes
     teller: bytes | None
@@ -36,8 +40,10 @@ class Book:
     def __init__(self, size: int):
         self._size = size
         self._share = min(size, max(size // SHARES, _SHARE_MIN))
-        self._entries: dict[PeerId, _Entry] = {}
-        self._networks: dict[bytes, dict[PeerId, None]] = {}
+        self._entries: dict[PeerId, Entry] = {}
+        # Counts only, and a search when a network is full, which is rare: most networks have one
+        # peer, and a dict for each would be a third of the memory of a book.
+        self._crowds = Counter[bytes]()
         self._tellers: dict[bytes, dict[PeerId, None]] = {}
 
     def __len__(self) -> int:
@@ -58,6 +64,10 @@ class Book:
         """Everybody in it, the one put in longest ago first."""
         return list(self._entries)
 
+    def items(self) -> ItemsView[PeerId, Entry]:
+        """What is kept of everybody in it, the one put in longest ago first."""
+        return self._entries.items()
+
     def put(self, peer: PeerId, record: Record, teller: bytes | None) -> list[Record]:
         """Put in as the newest; returns what gives way.
 
@@ -69,17 +79,16 @@ class Book:
         self.remove(peer)
         addresses = record.body.addresses
         network = network_of(addresses[0]) if addresses else b""
-        crowded = self._networks.get(network, {})
         told = self._tellers.get(teller, {}) if teller is not None else {}
         gone: list[Record] = []
-        if len(crowded) >= self._share:
-            gone.append(self._pop(next(iter(crowded))))
+        if self._crowds[network] >= self._share:
+            gone.append(self._pop(self._oldest_in(network)))
         if len(told) >= self._share:
             gone.append(self._pop(next(iter(told))))
         if len(self._entries) >= self._size:
             gone.append(self._pop(next(iter(self._entries))))
-        self._entries[peer] = _Entry(record, network, teller)
-        self._networks.setdefault(network, {})[peer] = None
+        self._entries[peer] = Entry(record, network, teller)
+        self._crowds[network] += 1
         if teller is not None:
             self._tellers.setdefault(teller, {})[peer] = None
         return gone
@@ -91,14 +100,15 @@ class Book:
 
     def _pop(self, peer: PeerId) -> Record:
         entry = self._entries.pop(peer)
-        _leave(self._networks, entry.network, peer)
+        self._crowds[entry.network] -= 1
+        if not self._crowds[entry.network]:
+            del self._crowds[entry.network]
         if entry.teller is not None:
-            _leave(self._tellers, entry.teller, peer)
+            told = self._tellers[entry.teller]
+            del told[peer]
+            if not told:
+                del self._tellers[entry.teller]
         return entry.record
 
-
-def _leave(groups: dict[bytes, dict[PeerId, None]], name: bytes, peer: PeerId) -> None:
-    group = groups[name]
-    del group[peer]
-    if not group:
-        del groups[name]
+    def _oldest_in(self, network: bytes) -> PeerId:
+        return next(peer for peer, entry in self._entries.items() if entry.network == network)

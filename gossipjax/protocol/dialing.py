@@ -1,6 +1,6 @@
 """When to dial whom: one attempt at a time per peer, with growing waits between failures."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple, Protocol
 
 from gossipjax.protocol.bounded import BoundedDict
@@ -82,6 +82,11 @@ class Dialer:
         if plan.pending and plan.next_ns <= now_ns:
             self._fail(key, plan, now_ns)
         return plan.next_ns
+
+    @property
+    def plans(self) -> Container[bytes]:
+        """Keys of all others than those that may be dialled at any time, at the first address."""
+        return self._plans
 
     def is_dialling(self, key: bytes, now_ns: Nanoseconds) -> bool:
         """Whether an attempt is under way."""

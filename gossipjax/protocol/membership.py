@@ -120,7 +120,7 @@ class MembershipMachine:
 
     def is_chosen(self, peer: PeerId) -> bool:
         """Whether this peer has chosen a neighbor itself; else it is a guest."""
-        return self._places.is_chosen(peer)
+        return peer in self._places.chosen
 
     def partners(self, count: int) -> list[PeerId]:
         """So many random neighbors to exchange with, not suspected ones: two in three chosen ones.
@@ -128,9 +128,9 @@ class MembershipMachine:
         One in three is a guest, for those who can be reached in no other way. Where one kind is
         missing the other takes its turn.
         """
-        trusted = self.trusted_neighbors()
-        chosen = self._rng.sample([p for p in trusted if self.is_chosen(p)], count)
-        guests = self._rng.sample([p for p in trusted if not self.is_chosen(p)], count)
+        trusted, has_slot = self.trusted_neighbors(), self._places.chosen
+        chosen = self._rng.sample([p for p in trusted if p in has_slot], count)
+        guests = self._rng.sample([p for p in trusted if p not in has_slot], count)
         partners: list[PeerId] = []
         for _ in range(min(count, len(chosen) + len(guests))):
             is_guest = self._rng.below(_GUEST_TURNS) == 0
@@ -234,9 +234,10 @@ class MembershipMachine:
 
     def on_get_peers(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
         """Tell of neighbors, and of others."""
-        alive = self._rng.sample(list(self.neighbors), len(self.neighbors))
-        chosen = [other for other in alive if other != peer and self.is_chosen(other)]
-        guests = [other for other in alive if other != peer and not self.is_chosen(other)]
+        alive = [other for other in self._rng.shuffled(self.neighbors) if other != peer]
+        has_slot = self._places.chosen
+        chosen = [other for other in alive if other in has_slot]
+        guests = [other for other in alive if other not in has_slot]
         return [self._records.tell(peer, chosen, guests, now_ns)]
 
     def on_peers(self, peer: PeerId, message: Peers, now_ns: Nanoseconds) -> Effects:

@@ -1,6 +1,6 @@
 """Fills the places of a view: which candidates there are, which one is dialled, who is chosen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gossipjax.protocol.book import Book
 from gossipjax.protocol.bounded import BoundedDict
@@ -62,13 +62,14 @@ class Places:
         return len(self._view.slots) - len(self._view.chosen)
 
     @property
+    def chosen(self) -> Mapping[PeerId, object]:
+        """Neighbors that have a slot."""
+        return self._view.chosen
+
+    @property
     def guests_max(self) -> int:
         """How many guests there is room for."""
         return 2 * self._config.view_size - len(self._view.slots)
-
-    def is_chosen(self, peer: PeerId) -> bool:
-        """Whether a neighbor has a slot."""
-        return peer in self._view.chosen
 
     def guests(self) -> dict[PeerId, bytes]:
         """Neighbors without a slot, and their networks."""
@@ -86,7 +87,7 @@ class Places:
         self._dialer.connected(peer)
         self._dialer.connected(key)
         self._dialer.is_alone = False
-        if self.is_chosen(peer):
+        if peer in self._view.chosen:
             return None
         for slot in self._view.slots:
             if slot.target is not None and slot.target in (peer, key):
@@ -97,7 +98,7 @@ class Places:
 
     def lost(self, peer: PeerId, key: bytes, wait_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
         """A neighbor is gone, which is no longer in `neighbors`."""
-        had_slot = self.is_chosen(peer)
+        had_slot = peer in self._view.chosen
         self._view.vacate(peer)
         self._dialer.postpone(peer, wait_ns, now_ns)
         self._dialer.postpone(key, wait_ns, now_ns)
@@ -137,38 +138,45 @@ class Places:
         `next_ns`, in steps of `retry_min_ns` at least: a thousand dead addresses cost little.
         """
         self.next_ns = now_ns + self._config.retry_max_ns
-        wanting = [slot for slot in self._view.slots if slot.is_open]
+        wanting = self._wanting(now_ns)
         if not wanting:
             return [], []
         candidates, networks = self._candidates(now_s, now_ns)
         dialled: list[Connect] = []
         demoted: list[PeerId] = []
         for slot in wanting:
-            if slot.target is not None and self._dialer.is_dialling(slot.target, now_ns):
-                continue
             key = self._best(slot, networks)
             if key is None:
                 continue
-            networks.pop(key, None)
             if key in candidates:
-                slot.target, slot.target_network = (
-                    key,
-                    network_of(self._dialer.endpoint(key, candidates[key])),
-                )
+                slot.target, slot.target_network = key, networks.pop(key)
                 dialled.append(self._dialer.dial(key, candidates[key], now_ns))
             else:
+                networks.pop(key, None)
                 before = self._view.occupy(slot, PeerId(key))
                 demoted += [before] if before is not None else []
         if dialled:
             self._look_again(now_ns + self._config.connect_timeout_ns, now_ns)
         return dialled, demoted
 
+    def _wanting(self, now_ns: Nanoseconds) -> list[Slot]:
+        """Open slots for which nobody is being dialled."""
+        wanting: list[Slot] = []
+        for slot in self._view.slots:
+            if not slot.is_open:
+                continue
+            if slot.target is not None and self._dialer.is_dialling(slot.target, now_ns):
+                self._look_again(self._dialer.due_ns(slot.target, now_ns), now_ns)
+            else:
+                wanting.append(slot)
+        return wanting
+
     def _best(self, slot: Slot, networks: dict[bytes, bytes]) -> bytes | None:
         """Of the candidates, and of who has the slot; those of a fixed topology come first."""
         if slot.peer in self._wanted:
             return slot.peer
-        for key in networks:
-            if key in self._wanted:
+        for key in self._wanted:
+            if key in networks:
                 return key
         if slot.peer is not None:
             networks = {**networks, slot.peer: self._neighbors[slot.peer].network}
@@ -186,31 +194,52 @@ class Places:
         taken.add(self._own_key)
         missing = [a for a in self._bootstrap if a.transport_key not in taken]
         taken.update(key for _, key in missing if self._dialer.is_dialling(key, now_ns))
-        known: dict[bytes, Dialable] = {}
-        for peer in self._book.peers():
-            body = self._book[peer].body
-            if (
-                body.addresses
-                and body.transport_key not in taken
-                and peer not in self._neighbors
-                and body.expires_s > now_s
-            ):
-                known[peer] = body
-        for endpoint, key in missing:
-            if not any(p.transport_key == key and endpoint in p.addresses for p in known.values()):
-                others = known.get(key, Place((), key)).addresses
-                known[key] = Place((*others, endpoint), key)
+        missing_keys = {key for _, key in missing}
+        listed: set[tuple[str, bytes]] = set()
+        plans = self._dialer.plans
         candidates: dict[bytes, Dialable] = {}
-        networks: dict[bytes, bytes] = {}
-        for key, candidate in known.items():
-            due_ns = self._dialer.due_ns(key, now_ns)
-            if due_ns > now_ns:
-                self._look_again(due_ns, now_ns)
+        networks: dict[bytes, bytes] = self.guests()
+        for peer, entry in self._book.items():  # all of it, so nothing costly here
+            body = entry.record.body
+            key = body.transport_key
+            if (
+                key in taken
+                or peer in self._neighbors
+                or not body.addresses
+                or body.expires_s <= now_s
+            ):
                 continue
-            candidates[key] = candidate
-            networks[key] = network_of(self._dialer.endpoint(key, candidate))
-        networks |= self.guests()
+            if key in missing_keys:
+                listed.update((endpoint, key) for endpoint in body.addresses)
+            network: bytes | None = entry.network
+            if peer in plans:
+                network = self._network_if_due(peer, body, now_ns)
+            if network is not None:
+                candidates[peer], networks[peer] = body, network
+        for key, place in self._unlisted(missing, listed).items():
+            network = self._network_if_due(key, place, now_ns)
+            if network is not None:
+                candidates[key], networks[key] = place, network
         return candidates, networks
+
+    def _unlisted(
+        self, missing: list[Address], listed: set[tuple[str, bytes]]
+    ) -> dict[bytes, Place]:
+        """Addresses of the bootstrap that are in no record, by key."""
+        places: dict[bytes, Place] = {}
+        for endpoint, key in missing:
+            if (endpoint, key) not in listed:
+                others = places.get(key, Place((), key)).addresses
+                places[key] = Place((*others, endpoint), key)
+        return places
+
+    def _network_if_due(self, key: bytes, candidate: Dialable, now_ns: Nanoseconds) -> bytes | None:
+        """Of the endpoint that would be dialled; None while it is not to be dialled."""
+        due_ns = self._dialer.due_ns(key, now_ns)
+        if due_ns > now_ns:
+            self._look_again(due_ns, now_ns)
+            return None
+        return network_of(self._dialer.endpoint(key, candidate))
 
     def _look_again(self, at_ns: Nanoseconds, now_ns: Nanoseconds) -> None:
         self.next_ns = min(self.next_ns, max(at_ns, now_ns + self._config.retry_min_ns))

@@ -1,6 +1,7 @@
 """What is known of whom: learning peer records, passing them on, renewing the own one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from gossipjax.crypto.suite import CryptoSuite
 from gossipjax.errors import RemoteProtocolError
@@ -132,13 +133,19 @@ class Records:
         they are few; but nobody else knows of a newcomer.
         """
         most = limits.RECORDS_PER_MESSAGE_MAX
-        now_s = self.now_s(now_ns)
-        known = [p for p in self.book.peers() if p not in self._neighbors and p != peer]
-        others = [self.book[other] for other in self._rng.sample(known, most)]
-        records = [self._newest(other) for other in chosen[: most // 2] + guests[: most // 4]]
-        records += [record for record in others if record.body.expires_s > now_s]
-        records += [self._newest(other) for other in chosen[most // 2 :] + guests[most // 4 :]]
-        return Send(peer, Peers(tuple(record.sealed for record in records[:most])))
+        first = chosen[: most // 2] + guests[: most // 4]
+        records = [self._newest(other) for other in first]
+        records += islice(self._strangers(peer, self.now_s(now_ns)), most - len(records))
+        rest = chosen[most // 2 :] + guests[most // 4 :]
+        records += [self._newest(other) for other in rest[: most - len(records)]]
+        return Send(peer, Peers(tuple(record.sealed for record in records)))
+
+    def _strangers(self, peer: PeerId, now_s: int) -> Iterator[Verified[PeerRecord]]:
+        """Records that `peer` may be told besides those of neighbors, in random order."""
+        for other in self._rng.shuffled(self.book.peers()):
+            record = self.book[other]
+            if other not in self._neighbors and other != peer and record.body.expires_s > now_s:
+                yield record
 
     def sign(self, now_ns: Nanoseconds) -> Effects:
         """Ask for a new own record after half of the old one's time; again after half the rest."""

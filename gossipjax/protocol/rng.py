@@ -1,6 +1,7 @@
 """Deterministic random choices from a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,9 +39,12 @@ class SplitMix64:
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
         """`count` different items (all, when there are fewer) in random order."""
+        return list(islice(self.shuffled(items), count))
+
+    def shuffled(self, items: Iterable[T]) -> Iterator[T]:
+        """All items in random order; a number is drawn for each one that is taken."""
         pool = list(items)
-        count = min(count, len(pool))
-        for i in range(count):
+        for i in range(len(pool)):
             j = i + self.below(len(pool) - i)
-            pool[i], pool[j] = pool[j], pool[i]
-        return pool[:count]
+            yield pool[j]
+            pool[j] = pool[i]

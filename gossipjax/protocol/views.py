@@ -5,6 +5,8 @@ from hashlib import blake2b
 
 from gossipjax.types import PeerId
 
+_SEED_BYTES = 16
+
 
 class Slot:
     """One place of a view.
@@ -85,16 +87,15 @@ class RankedView:
         """
         seen: dict[bytes, int] = {}
         ranked: list[tuple[int, bytes, bytes, PeerId]] = []
-        for peer in sorted(guests, key=lambda peer: _hash(self._guest_seed, peer)):
+        for rank, peer in sorted((_hash(self._guest_seed, peer), peer) for peer in guests):
             network = guests[peer]
             seen[network] = crowd = seen.get(network, 0) + 1
-            rank = _hash(self._guest_seed, network), _hash(self._guest_seed, peer)
-            ranked.append((crowd, *rank, peer))
+            ranked.append((crowd, _hash(self._guest_seed, network), rank, peer))
         return max(ranked)[-1]
 
     def _draw_seed(self) -> bytes:
         self._seeds_drawn += 1
-        return _hash(self._secret, self._seeds_drawn.to_bytes(8, "little"))
+        return _hash(self._secret, self._seeds_drawn.to_bytes(8, "little"))[:_SEED_BYTES]
 
 
 def best(seed: bytes, candidates: Mapping[bytes, bytes]) -> bytes:
@@ -113,4 +114,4 @@ def _lowest(seed: bytes, values: Iterable[bytes]) -> bytes:
 
 
 def _hash(seed: bytes, value: bytes) -> bytes:
-    return blake2b(value, key=seed, digest_size=16).digest()
+    return blake2b(seed + value).digest()  # one block; with the seed as its key it would be two

@@ -1,5 +1,6 @@
 """A network of simulated peers: starts them, runs them, counts what they do."""
 
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -146,7 +147,7 @@ class Cluster:
             slot.place,
             self._bootstrap_for(index),
             life=slot.lives,
-            is_dialable=index < self.config.peers - self.config.hidden,
+            is_dialable=self._is_dialable(index),
             drift_ppm=self._draws.between(-drift, drift),
             skew_s=self._draws.between(-skew, skew),
             version=slot.version,
@@ -226,11 +227,15 @@ class Cluster:
         """
         first = self._slots[0]
         common = Address(first.endpoint, first.disk.identity.public.transport)
-        dialable = [host for host in self.hosts.values() if host.record.body.addresses]
-        others = self._draws.sample(dialable, self.config.bootstrap_max)
+        count = self.config.bootstrap_max
+        running = self._draws.shuffled(self.hosts)
+        others = (self.hosts[other] for other in running if self._is_dialable(other))
         addresses = [] if index == 0 else [common]
-        addresses += [host.address for host in others if host.address != common]
-        return addresses[: self.config.bootstrap_max]
+        addresses += [host.address for host in islice(others, count) if host.address != common]
+        return addresses[:count]
+
+    def _is_dialable(self, index: int) -> bool:
+        return index < self.config.peers - self.config.hidden
 
     def _make_slot(self, index: int) -> _Slot:
         place = (self._draws.below(1000), self._draws.below(1000))
