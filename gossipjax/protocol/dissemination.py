@@ -46,7 +46,6 @@ class DisseminationMachine:
         self._inspecting: dict[PeerId, Transfer] = {}
         self._last_sequence = BoundedDict[PeerId, int](_AUTHORS_REMEMBERED)
         self._spans_ns: deque[Nanoseconds] = deque(maxlen=_SPANS_REMEMBERED)
-        self._span_max_ns = _SPAN_FIRST_NS
 
     @property
     def next_deadline_ns(self) -> Nanoseconds | None:
@@ -104,7 +103,7 @@ class DisseminationMachine:
         if download.missing:
             return effects
         self._pace.succeeded(peer)
-        self._note_span(now_ns - self._began_ns[peer])
+        self._spans_ns.append(now_ns - self._began_ns[peer])
         self._drop(peer)
         self._inspecting[peer] = download
         return [Inspect(download.header, download.chunks), *self.start_waiting(now_ns)]
@@ -172,11 +171,8 @@ class DisseminationMachine:
 
     def _next_end_ns(self) -> Nanoseconds:
         """When the oldest transfer has to make place for one that waits."""
-        return next(iter(self._began_ns.values())) + self._span_max_ns
-
-    def _note_span(self, span_ns: Nanoseconds) -> None:
-        self._spans_ns.append(span_ns)
-        self._span_max_ns = deadline_of(self._spans_ns, _SPAN_FIRST_NS, _SPAN_BOUNDS_NS)
+        span_max_ns = deadline_of(self._spans_ns, _SPAN_FIRST_NS, _SPAN_BOUNDS_NS)
+        return next(iter(self._began_ns.values())) + span_max_ns
 
     def _give_up(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
         self._pace.failed(peer, now_ns)

@@ -93,7 +93,8 @@ class MembershipMachine:
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When `tick` has something to do."""
-        return min(self._next_probe_ns, self._places.next_ns)
+        probe_ns, look_ns = self._next_probe_ns, self._places.next_ns
+        return probe_ns if probe_ns < look_ns else look_ns
 
     @property
     def places(self) -> int:
@@ -169,7 +170,7 @@ class MembershipMachine:
         known = self.neighbors.get(peer)
         if known is not None and known.record.body.sequence >= record.body.sequence:
             neighbor = known  # both have dialled, or it has reconnected
-            self.heard(peer, now_ns)
+            known.heard(now_ns)
         else:
             neighbor = self.neighbors[peer] = Neighbor(record, network, now_ns)
             neighbor.answers_due = 1  # also unasked: one that has no room tells of others
@@ -195,12 +196,6 @@ class MembershipMachine:
         if wait_ns is None:
             wait_ns = self._rng.jittered(self._config.retry_min_ns)
         self._places.lost(peer, neighbor.record.body.transport_key, wait_ns, now_ns)
-
-    def heard(self, peer: PeerId, now_ns: Nanoseconds) -> None:
-        """Any message of a neighbor shows that it is alive."""
-        neighbor = self.neighbors[peer]
-        neighbor.last_heard_ns = now_ns
-        neighbor.suspected = False
 
     # ---- messages ------------------------------------------------------------------------------
 
@@ -353,7 +348,7 @@ class MembershipMachine:
             if not self.neighbors[peer].has_dialled:
                 self.lost(peer, now_ns, self._config.retry_max_ns)
                 effects += part(peer, "another neighbor was chosen")
-        if len(self._places.guests()) > self._places.guests_max:
+        if len(self.neighbors) - len(self._places.chosen) > self._places.guests_max:
             peer = self._places.worst_guest()
             if peer == newcomer:
                 effects += self.on_get_peers(peer, now_ns)

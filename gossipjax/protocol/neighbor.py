@@ -57,6 +57,11 @@ class Neighbor:
         self.asked_ns: Nanoseconds | None = None
         self.asked_by: dict[PeerId, None] = {}
 
+    def heard(self, now_ns: Nanoseconds) -> None:
+        """Any message shows that the peer is alive."""
+        self.last_heard_ns = now_ns
+        self.suspected = False
+
     def answered(self, now_ns: Nanoseconds) -> None:
         """A `Pong` has come: note how far away the peer is."""
         if self.pinged_ns is None:

@@ -260,7 +260,7 @@ class PeerMachine:
         neighbor = self.neighbors.get(event.sender)
         if neighbor is None:  # usually a last message of somebody who was just dropped
             return [Disconnect(event.sender, "not a neighbor")]
-        self._membership.heard(event.sender, now_ns)
+        neighbor.heard(now_ns)
         try:
             effects = self._dispatch(neighbor, event, now_ns)
         except RemoteProtocolError as error:

@@ -186,8 +186,8 @@ class Transfer:
         source.probe = None
         source.progress_ns = now_ns
         source.silent_deadlines = 0
-        self._set_due(peer, source)
         if self._missing:
+            self._set_due(peer, source)
             credit = limits.CREDIT_CHUNKS - len(source.asked_ns)
             effects += self._ask(peer, source, min(credit, 1), now_ns)
         return effects

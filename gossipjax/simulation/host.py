@@ -196,8 +196,7 @@ class SimulatedHost(Participant):
             return
         for function, arguments in backlog:
             function(*arguments)
-        self._armed_reading_ns = _NEVER_NS
-        self._arm()
+        self._arm(self.machine.next_deadline_ns)
 
     @property
     def is_paused(self) -> bool:
@@ -274,30 +273,30 @@ class SimulatedHost(Participant):
                 self.send(effect.peer, effect.message, effect.data)
             else:
                 self._carry_out(effect)
-        if self.machine.next_deadline_ns < self._armed_reading_ns:
-            self._arm()
+        due_ns = self.machine.next_deadline_ns
+        if due_ns < self._armed_reading_ns:
+            self._arm(due_ns)
 
-    def _arm(self) -> None:
-        """Set a timer for the machine's next deadline; one that is set for later does nothing."""
-        self._armed_reading_ns = self.machine.next_deadline_ns
-        self.world.schedule.at(
-            self._clock.when(self._armed_reading_ns), self._ring, self._armed_reading_ns
-        )
+    def _arm(self, due_ns: Nanoseconds) -> None:
+        """Set the timer for the machine's next deadline; one that is set for later does nothing."""
+        self._armed_reading_ns = due_ns
+        self.world.schedule.at(self._clock.when(due_ns), self._ring, due_ns)
 
     def _ring(self, reading_ns: Nanoseconds) -> None:
         if reading_ns != self._armed_reading_ns or not self.is_running or self.is_paused:
             return
-        self._armed_reading_ns = _NEVER_NS
-        if self.machine.next_deadline_ns > reading_ns:  # it has moved since
-            self._arm()
+        due_ns = self.machine.next_deadline_ns
+        if due_ns > reading_ns:  # it has moved since
+            self._arm(due_ns)
             return
+        self._armed_reading_ns = _NEVER_NS
         self.world.trace.add(self.world.schedule.now_ns, self.index, _TICK)
         self._feed(DeadlinePassed())
         self._check_progress()
 
     def _check_progress(self) -> None:
         """Refuse to go on when a real shell would spin."""
-        due_ns = self.machine.next_deadline_ns
+        due_ns = self._armed_reading_ns
         is_due = due_ns <= self._clock.read(self.world.schedule.now_ns)
         self._idle_ticks = self._idle_ticks + 1 if is_due else 0
         if self._idle_ticks > _IDLE_TICKS_MAX:

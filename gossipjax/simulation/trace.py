@@ -1,11 +1,12 @@
 """The trace of a run, as one digest."""
 
 import hashlib
-from array import array
+import struct
+from itertools import chain
 
 from gossipjax.types import Nanoseconds
 
-_ENTRIES_PER_BLOCK = 3 << 14
+_ENTRIES_PER_BLOCK = 1 << 14
 
 
 class Trace:
@@ -17,12 +18,12 @@ class Trace:
 
     def __init__(self):
         self._hash = hashlib.blake2b(digest_size=32)
-        self._block = array("q")
+        self._block: list[tuple[Nanoseconds, int, int]] = []
 
     def add(self, now_ns: Nanoseconds, participant: int, what: int) -> None:
         """Note that something happened to a participant; `what` is a kind or a checksum."""
         block = self._block
-        block.extend((now_ns, participant, what))
+        block.append((now_ns, participant, what))
         if len(block) >= _ENTRIES_PER_BLOCK:
             self._flush()
 
@@ -32,5 +33,6 @@ class Trace:
         return self._hash.hexdigest()
 
     def _flush(self) -> None:
-        self._hash.update(self._block.tobytes())
-        del self._block[:]
+        numbers = [*chain.from_iterable(self._block)]
+        self._hash.update(struct.pack(f"<{len(numbers)}q", *numbers))
+        self._block.clear()

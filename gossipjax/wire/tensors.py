@@ -7,6 +7,7 @@ that every peer of a run computes for itself. Never pickle, npy or npz.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -53,6 +54,7 @@ class Manifest(NamedTuple):
         return hashlib.sha256(b"gossipjax/v1/manifest\0" + msgspec.msgpack.encode(self)).digest()
 
 
+@lru_cache  # asked for with every payload that comes
 def numpy_dtype(name: str) -> np.dtype:
     """The little-endian numpy dtype of a manifest's dtype name.
 
