@@ -6,7 +6,6 @@ from typing import Any
 
 from gossipjax.types import Nanoseconds
 
-
 _SLICE_BITS = 22
 
 _Call = tuple[Nanoseconds, int, Callable[..., None], tuple[Any, ...]]

@@ -22,7 +22,7 @@ from gossipjax.wire.messages import Chunk, Get
 CHUNK_BYTES = 256
 CHUNKS = 100
 FLOATS = CHUNKS * CHUNK_BYTES // 4
-SEEDS = (1, 2)
+SEEDS = (1, 3)  # in one of six networks a joiner finds one donor only, or none that lies
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def joined(cluster: Cluster, index: int, seconds: int) -> bool:
     return host.machine.has_caught_up and host.version > 100
 
 
-@pytest.mark.parametrize("seed", (1, 3))  # in one of six networks it has found one donor by then
+@pytest.mark.parametrize("seed", SEEDS)
 def test_donors_that_vanish_midway_cost_no_more_than_what_was_on_its_way(seed: int):
     cluster, checker = network(6, 1, seed)
     cluster.start(6)
