@@ -198,7 +198,7 @@ class Places:
         listed: set[tuple[str, bytes]] = set()
         plans = self._dialer.plans
         candidates: dict[bytes, Dialable] = {}
-        networks: dict[bytes, bytes] = self.guests()
+        networks: dict[bytes, bytes] = {**self.guests()}
         for peer, entry in self._book.items():  # all of it, so nothing costly here
             body = entry.record.body
             key = body.transport_key
