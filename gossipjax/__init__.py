@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         training,
     )
     from gossipjax.algorithms.averaging import gossip
+    from gossipjax.algorithms.compressed import compressed
     from gossipjax.errors import LocalProtocolError, RemoteProtocolError
     from gossipjax.runtime.config import PeerConfig, load_config
     from gossipjax.runtime.swarm import Swarm, join
@@ -32,6 +33,7 @@ _HOMES = {
     "RemoteProtocolError": "gossipjax.errors",
     "Swarm": "gossipjax.runtime.swarm",
     "Workload": "gossipjax.training.workload",
+    "compressed": "gossipjax.algorithms.compressed",
     "gossip": "gossipjax.algorithms.averaging",
     "join": "gossipjax.runtime.swarm",
     "load_config": "gossipjax.runtime.config",
@@ -55,6 +57,7 @@ __all__ = [
     "Swarm",
     "Workload",
     "algorithms",
+    "compressed",
     "compression",
     "data",
     "gossip",

@@ -111,6 +111,31 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "share must be above 0 and at most 1, got 1.5",
     ),
     "levels of qsgd": (lambda: compression.qsgd(0), "levels must be at least 1, got 0"),
+    "compressor of differences for parameters": (
+        lambda: gj.compressed(gj.gossip(), "sign"),
+        "tells differences only; take one that tells parameters, such as int8, or an algorithm",
+    ),
+    "compression of what is not parameters": (
+        lambda: join(algorithm=algorithms.gossip_learning(), compression="int8"),
+        "the algorithm tells more than parameters, so its payload cannot be compressed",
+    ),
+    "unknown compression": (
+        lambda: join(compression="int5"),
+        "there is no Compressor 'int5': expected one of bf16, fp16, int8, int4, int2, qsgd, sign",
+    ),
+    "options without a compression": (
+        lambda: join(compression_options={"share": 0.1}),
+        "compression_options: there is no compression to take them",
+    ),
+    "wrong options of a compression": (
+        lambda: join(compression="top_k", compression_options={"shares": 0.1}),
+        "Its options: share, chunk",
+    ),
+    "delay of streaming": (lambda: algorithms.streaming(2, 2), "delay must be below 2, got 2"),
+    "joiners where a payload is too little": (
+        lambda: simulate(algorithms.sparse_loco(), topology.federated(6, 2, rounds=3, seed=0)),
+        "needs founders: its payloads are too little for a peer without weight of its own",
+    ),
     "radius 0": (lambda: mixing.clip_distance(0.0), "radius must be above 0, got 0.0"),
     "z of ALIE": (lambda: poisoning.z_max(10, 6), "choose z yourself"),
     "what a network cannot give": (

@@ -1,6 +1,6 @@
 """Fewer bytes per payload: casts, quantization, signs, sparsification, DCT, low rank. Pure JAX."""
 
-from gossipjax.compression.base import Compressor, error_feedback, identity, overlay
+from gossipjax.compression.base import Compressor, error_feedback, identity
 from gossipjax.compression.casting import bf16, fp16
 from gossipjax.compression.dct import dct
 from gossipjax.compression.fragments import fragments
@@ -39,7 +39,6 @@ __all__ = [
     "int4",
     "int8",
     "low_rank",
-    "overlay",
     "qsgd",
     "random_k",
     "sign",

@@ -1,6 +1,7 @@
 """What a compressor is, and how compressors are made of functions of one array."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,18 +22,18 @@ class Compressor(NamedTuple):
             on those of the tree alone, and its bytes are what travels: nothing is left to pack.
         decompress: `(payload, like) → tree` of the shapes and dtypes of `like`. A payload of zeros
             gives zeros. Whatever the payload holds, it does not raise.
-        retell: `(payload, tree) → payload`: `tree`, told in the very way in which the payload was
-            told: on its grid, at its coordinates, in its basis. So a receiver learns how it differs
-            from the author without having the author's last word in memory: see `overlay`. None
-            where the payload makes sense for differences only.
-        is_partial: it tells a part of the tree, and nothing about the rest.
+        overlay: `(payload, base) → tree`: what the author of the payload has, as far as it tells;
+            otherwise what `base` has: see `laid_over`. None where payloads make sense for
+            differences only.
+        retell: `(payload, tree) → payload`: the same part of `tree` as the payload tells of
+            another. None where payloads tell everything, or differences.
     """
 
     init: Callable[[Params], Any]
     compress: Callable[[Any, Params, jax.Array], tuple[Payload, Any]]
     decompress: Callable[[Payload, Params], Params]
+    overlay: Callable[[Payload, Params], Params] | None = None
     retell: Callable[[Payload, Params], Payload] | None = None
-    is_partial: bool = False
 
 
 def identity() -> Compressor:
@@ -41,16 +42,15 @@ def identity() -> Compressor:
         lambda params: (),
         lambda state, tree, key: (tree, state),
         lambda payload, like: payload,
-        lambda payload, tree: tree,
+        lambda payload, base: payload,
     )
 
 
 def by_leaf(
     compress: Callable[[jax.Array, jax.Array], Payload],
     decompress: Callable[[Any, jax.Array], jax.Array],
+    retold: Callable[[Any, jax.Array], jax.Array] | None = None,
     retell: Callable[[Any, jax.Array], Payload] | None = None,
-    *,
-    is_partial: bool = False,
 ) -> Compressor:
     """A stateless compressor that treats each array of a tree by itself.
 
@@ -59,8 +59,9 @@ def by_leaf(
     Args:
         compress: `(array, seed) → payload` of one array; the seed is a random uint32.
         decompress: `(payload, like) → array`.
-        retell: `(payload, array) → payload`, or None.
-        is_partial: see `Compressor`.
+        retold: `(payload, array) → array`: the array as `decompress` would give it, told in the way
+            in which the payload was told. None for differences only, or if there is `retell`.
+        retell: `(payload, array) → payload`, if payloads tell a part: see `Compressor`.
     """
 
     def each(function: Callable[[Any, Any], Any], tree: Params, others: Any) -> tuple[Any, ...]:
@@ -71,42 +72,60 @@ def by_leaf(
         seeds = jax.random.bits(key, (len(jax.tree.leaves(tree)),), jnp.uint32)
         return each(compress, tree, seeds), state
 
-    def decompress_tree(payload: Payload, like: Params) -> Params:
-        decoded = each(lambda leaf, told: decompress(told, leaf), like, payload)
-        leaves = jax.tree.leaves(like)
-        whole = [one if jnp.size(leaf) else leaf for one, leaf in zip(decoded, leaves, strict=True)]
-        return jax.tree.unflatten(jax.tree.structure(like), whole)
+    def to_tree(function: Callable[[Any, jax.Array], jax.Array], payload: Payload, tree: Params):
+        made = each(lambda leaf, told: function(told, leaf), tree, payload)
+        leaves, structure = jax.tree.flatten(tree)
+        whole = [one if jnp.size(leaf) else leaf for one, leaf in zip(made, leaves, strict=True)]
+        return jax.tree.unflatten(structure, whole)
 
-    def retelling(retell: Callable[[Any, jax.Array], Payload]) -> Callable[[Payload, Params], Any]:
-        return lambda payload, tree: each(lambda leaf, told: retell(told, leaf), tree, payload)
+    def init(params: Params) -> tuple[()]:
+        return ()
 
-    return Compressor(
-        lambda params: (),
-        compress_tree,
-        decompress_tree,
-        retelling(retell) if retell else None,
-        is_partial,
-    )
+    back = partial(to_tree, decompress)
+    if retell is not None:
+        tell_again = retell  # narrowed
+
+        def retell_tree(payload: Payload, tree: Params) -> Payload:
+            return each(lambda leaf, told: tell_again(told, leaf), tree, payload)
+
+        return partly(init, compress_tree, back, retell_tree)
+    overlay = partial(laid_over, back, partial(to_tree, retold)) if retold else None
+    return Compressor(init, compress_tree, back, overlay)
 
 
-def overlay(compressor: Compressor, base: Params, payload: Payload) -> Params:
-    """What the author of a payload has, as far as the payload tells; otherwise what `base` has.
+def laid_over(
+    decompress: Callable[[Payload, Params], Params],
+    retold: Callable[[Payload, Params], Params],
+    payload: Payload,
+    base: Params,
+) -> Params:
+    """What its author has, as far as a payload tells; otherwise what `base` has.
 
-        y = x + D(q) - D(q'),   q' = x told as q was
+        y = x + D(q) - D(x told as q was)
 
-    Where the author has what `base` has, both are told alike and nothing changes, however coarse
-    the code: errors are in proportion to the differences between two peers, not to their
-    parameters. A coordinate, frequency or direction that is told exactly is replaced.
+    told on the same grid, at the same coordinates, in the same basis. Where the author has what
+    `base` has, both are told alike and nothing changes, however coarse the code: errors are in
+    proportion to the difference of the two, not to what they are. A coordinate, frequency or
+    direction that is told exactly is replaced.
 
     Args:
-        compressor: one with `retell`.
-        base: x, a tree of the form that was compressed.
+        decompress: D.
+        retold: `(q, x) → D(x told as q was)`.
         payload: q.
+        base: x, a tree of the form that was compressed.
     """
-    assert compressor.retell is not None
-    theirs = compressor.decompress(payload, base)
-    ours = compressor.decompress(compressor.retell(payload, base), base)
-    return optax.tree.add(base, optax.tree.sub(theirs, ours))
+    return optax.tree.add(base, optax.tree.sub(decompress(payload, base), retold(payload, base)))
+
+
+def partly(
+    init: Callable[[Params], Any],
+    compress: Callable[[Any, Params, jax.Array], tuple[Payload, Any]],
+    decompress: Callable[[Payload, Params], Params],
+    retell: Callable[[Payload, Params], Payload],
+) -> Compressor:
+    """A compressor that tells a part of a tree, with the overlay that follows."""
+    overlay = partial(laid_over, decompress, lambda told, x: decompress(retell(told, x), x))
+    return Compressor(init, compress, decompress, overlay, retell)
 
 
 def error_feedback(compressor: Compressor, decay: float = 1.0) -> Compressor:

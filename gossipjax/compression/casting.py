@@ -25,11 +25,11 @@ def fp16() -> Compressor:
 
 
 def _cast(dtype: DTypeLike) -> Compressor:
-    def retell(payload: jax.Array, array: jax.Array) -> jax.Array:
-        return array.astype(dtype)
+    def retold(payload: jax.Array, array: jax.Array) -> jax.Array:
+        return array.astype(dtype).astype(array.dtype)
 
     return by_leaf(
         lambda array, seed: array.astype(dtype),
         lambda payload, like: payload.astype(like.dtype),
-        retell,
+        retold,
     )

@@ -66,7 +66,7 @@ def dct(share: float = 1 / 16, chunk: int = 64) -> Compressor:
     def retell(payload: Frequencies, array: jax.Array) -> Frequencies:
         return payload._replace(amplitudes=_at(spectrum(array), places_of(payload)))
 
-    return by_leaf(strongest, decompress, retell, is_partial=True)
+    return by_leaf(strongest, decompress, retell=retell)
 
 
 def _at(spectrum: jax.Array, places: jax.Array) -> jax.Array:

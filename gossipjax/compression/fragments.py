@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gossipjax.compression.base import Compressor
+from gossipjax.compression.base import Compressor, partly
 from gossipjax.mixing.checks import require_at_least
 from gossipjax.types import Params
 
@@ -53,10 +53,9 @@ def fragments(count: int = 8) -> Compressor:
         pairs = zip(payload.parts, leaves, strict=True)
         return jax.tree.unflatten(structure, [whole(*pair) for pair in pairs])
 
-    return Compressor(
+    return partly(
         lambda params: jnp.int32(0),
         compress,
         decompress,
         lambda payload, tree: told(tree, payload.number),
-        is_partial=True,
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gossipjax.compression.base import Compressor
+from gossipjax.compression.base import Compressor, partly
 from gossipjax.mixing.checks import require_at_least
 from gossipjax.types import Params, Payload
 
@@ -75,7 +75,7 @@ def low_rank(rank: int = 2) -> Compressor:
             for one, leaf in zip(payload, jax.tree.leaves(tree), strict=True)
         )
 
-    return Compressor(init, compress, decompress, retell, is_partial=True)
+    return partly(init, compress, decompress, retell)
 
 
 def _iterate(matrix: jax.Array, start: jax.Array) -> Product:

@@ -79,30 +79,35 @@ def _on_grid(bits: int, block: int) -> Compressor:
 
     shifts = (bits * np.arange(rows, dtype=np.int32))[:, None, None]
 
-    def tell(array: jax.Array, scales: jax.Array | None, seed: jax.Array) -> Grid:
+    def compress(array: jax.Array, seed: jax.Array) -> Grid:
         blocks = cut(array, rows, block)
-        if scales is None:
-            scales = _rounded_up(jnp.abs(blocks).max(axis=2)).reshape(-1)
-        scale = scales.astype(jnp.float32).reshape(rows, -1, 1)
-        steps = (blocks + scale) * (top / (2 * jnp.where(scale > 0, scale, 1)))
-        codes = jnp.clip(steps + _dither(blocks.shape, seed), 0, top).astype(jnp.int32)
+        scales = _rounded_up(jnp.abs(blocks).max(axis=2)).reshape(-1)
+        codes = jnp.clip(floors(blocks, scales, seed), 0, top).astype(jnp.int32)
         packed = (codes << shifts).sum(axis=0).astype(jnp.uint8).reshape(-1)
         return Grid(packed[: -(-array.size // rows)], scales, seed)
 
+    def floors(blocks: jax.Array, scales: jax.Array, seed: jax.Array) -> jax.Array:
+        scale = scales.astype(jnp.float32).reshape(rows, -1, 1)
+        steps = (blocks + scale) * (top / (2 * jnp.where(scale > 0, scale, 1)))
+        return jnp.floor(steps + _dither(blocks.shape, seed))
+
+    def values(codes: jax.Array, scales: jax.Array, seed: jax.Array) -> jax.Array:
+        scale = scales.astype(jnp.float32).reshape(rows, -1, 1)
+        return (codes + 0.5 - _dither(codes.shape, seed)) * (scale * (2 / top)) - scale
+
     def decompress(payload: Grid, like: jax.Array) -> jax.Array:
-        scale = payload.scales.astype(jnp.float32).reshape(rows, -1, 1)
-        count = scale.shape[1]
+        count = payload.scales.size // rows
         packed = jnp.pad(payload.codes, (0, count * block - payload.codes.size))
         codes = (packed.reshape(count, block).astype(jnp.int32) >> shifts) & top
-        dither = _dither((rows, count, block), payload.seed)
-        told = (codes.astype(jnp.float32) + 0.5 - dither) * (scale * (2 / top)) - scale
-        return joined(told, like)
+        return joined(values(codes.astype(jnp.float32), payload.scales, payload.seed), like)
 
-    return by_leaf(
-        lambda array, seed: tell(array, None, seed),
-        decompress,
-        lambda payload, array: tell(array, payload.scales, payload.seed),
-    )
+    def retold(payload: Grid, array: jax.Array) -> jax.Array:
+        # On the author's grid, which goes on beyond its extremes: cut off there, what is larger
+        # would never be pulled back.
+        codes = floors(cut(array, rows, block), payload.scales, payload.seed)
+        return joined(values(codes, payload.scales, payload.seed), array)
+
+    return by_leaf(compress, decompress, retold)
 
 
 def _dither(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:

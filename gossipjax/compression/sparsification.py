@@ -115,7 +115,7 @@ def top_k(share: float = 0.01, chunk: int | None = 4096) -> Compressor:
         indices = _chunks(array, share, chunk).indices(payload.places)
         return payload._replace(values=_gather(array, indices))
 
-    return by_leaf(compress, decompress, retell, is_partial=True)
+    return by_leaf(compress, decompress, retell=retell)
 
 
 def top_k_2bit(share: float = 1 / 64, chunk: int = 4096) -> Compressor:
@@ -155,7 +155,7 @@ def top_k_2bit(share: float = 1 / 64, chunk: int = 4096) -> Compressor:
         values = payload.levels[unpack_bits(payload.bins, 2, cut.told)]
         return _scatter(values, cut.indices(payload.places), like)
 
-    return by_leaf(compress, decompress, is_partial=True)
+    return by_leaf(compress, decompress)
 
 
 def random_k(share: float = 0.01) -> Compressor:
@@ -183,8 +183,7 @@ def random_k(share: float = 0.01) -> Compressor:
         lambda payload, like: _scatter(
             payload.values, _drawn(payload.seed, like.size, share), like
         ),
-        lambda payload, array: at(array, payload.seed),
-        is_partial=True,
+        retell=lambda payload, array: at(array, payload.seed),
     )
 
 

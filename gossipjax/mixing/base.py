@@ -55,20 +55,24 @@ class Needs(NamedTuple):
     """What an algorithm needs of the transport for its equations to hold.
 
     A simulator with a fixed topology gives all of it. A peer on the network exchanges with random
-    neighbors, and updates may come late or not at all, so it gives none: it refuses an algorithm
-    that needs something (see `gossipjax.join`).
+    neighbors, and updates may come late or not at all, so it gives none but founders: it refuses an
+    algorithm that needs something else (see `gossipjax.join`).
 
     Attributes:
         lossless: in each round every payload reaches all its receivers, once, before they mix.
         reciprocal: peers hear each other in the same round, with equal weights: W is symmetric.
         sticky_slots: a slot belongs to one neighbor for good, and its weight never changes.
         tree: the graph has no cycles.
+        founders: all peers are there from the start, with the same parameters, since a payload is
+            too little for a late joiner to begin from. A peer on the network that joins late is
+            told so, and ends.
     """
 
     lossless: bool = False
     reciprocal: bool = False
     sticky_slots: bool = False
     tree: bool = False
+    founders: bool = False
 
 
 class GossipAlgorithm(NamedTuple):

@@ -57,7 +57,9 @@ def run_peer(
         run = f"{config.run}/{workload.public.digest.hex()}"
         config = msgspec.structs.replace(config, run=run)
     if change is not None:
-        algorithm = configured_algorithm(config)
+        # What is changed is what is compressed afterwards, as the settings say, by `join`.
+        plain = msgspec.structs.replace(config, compression="", compression_options={})
+        algorithm = configured_algorithm(plain)
         workload, algorithm = change(workload, algorithm)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN_FILE, _describe_run(workload_name, workload_options, config, options))

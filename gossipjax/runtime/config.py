@@ -55,6 +55,15 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of the algorithm; a table `[algorithm_options]` in the file,
     `algorithm_options.momentum` elsewhere."""
 
+    compression: str = ""
+    """How payloads are compressed, the same for all peers of a run: a name in
+    `gossipjax.compression`, such as `int8`, or `FILE.py:NAME` or `MODULE:NAME` of an own one.
+    Empty: not at all, or as the algorithm does by itself."""
+
+    compression_options: dict[str, Any] = {}
+    """Arguments of the compressor; a table `[compression_options]` in the file,
+    `compression_options.share` elsewhere."""
+
     round_seconds: Annotated[float, Meta(gt=0)] = 1.0
     """A round is this long: `mix` shares and folds in at most once per round, so that a loop may
     call it after every step. Ignored when `round_steps` is set."""
@@ -110,6 +119,8 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check what types cannot."""
+        if self.compression_options and not self.compression:
+            raise LocalProtocolError("compression_options: there is no compression to take them")
         if not self.listen.startswith("tcp://"):
             raise LocalProtocolError(f"listen: expected tcp://HOST:PORT, got {self.listen!r}")
         for text in self.join:
@@ -169,7 +180,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         LocalProtocolError: no `=`, or an unknown key.
     """
     key, separator, value = text.partition("=")
-    if not separator or not (key in known_keys() or key.startswith("algorithm_options.")):
+    is_option = key.startswith(("algorithm_options.", "compression_options."))
+    if not separator or not (key in known_keys() or is_option):
         raise LocalProtocolError(
             f"expected KEY=VALUE, got {text!r}. Keys: {', '.join(known_keys())}"
         )

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 
+from gossipjax.algorithms.compressed import compressed
 from gossipjax.algorithms.load import load_algorithm
+from gossipjax.compression.load import load_compressor
 from gossipjax.errors import LocalProtocolError
 from gossipjax.mixing.base import GossipAlgorithm, MixInfo, Needs, Neighbors, State
 from gossipjax.runtime.config import PeerConfig, load_config
@@ -102,7 +104,7 @@ class Swarm:
         auditor: Auditor | None = None,
     ):
         self._config = config
-        self._algorithm = algorithm or configured_algorithm(config)
+        self._algorithm = configured_algorithm(config, algorithm)
         _refuse_needs(self._algorithm.needs)
         manifest, self._structure = _payload_manifest(self._algorithm, params)
         if auditor is None and (config.rules.policy == "gate" or config.rules.claims):
@@ -367,6 +369,11 @@ class Swarm:
             weight[slot] = min(ratio, self._config.work_ratio_max)
             staleness[slot] = max(0.0, self._version - version)
         adopt = bool(arrivals) and arrivals[0].adopt
+        if adopt and self._algorithm.needs.founders:
+            raise LocalProtocolError(
+                "this peer has joined late, and a payload of this algorithm is too little to begin "
+                "from: start together with the others, or from a checkpoint of one of them"
+            )
         if adopt:
             weight[0] = 1.0
             versions = [float(arrivals[0].version)]
@@ -405,22 +412,39 @@ class Swarm:
         self._version = own + float(weight @ np.asarray(pending.versions)) + steps_since
 
 
-def configured_algorithm(config: PeerConfig) -> GossipAlgorithm:
-    """The algorithm that the settings name; the same object for the same settings.
+def configured_algorithm(
+    config: PeerConfig, algorithm: GossipAlgorithm | None = None
+) -> GossipAlgorithm:
+    """The algorithm that the settings name, or the given one, compressed as they say.
+
+    The same object for the same settings.
 
     Raises:
-        LocalProtocolError: there is none, or it does not take the options.
+        LocalProtocolError: there is none, or it does not take the options or the compressor.
     """
     try:
-        return _load_algorithm(config.algorithm, msgspec.json.encode(config.algorithm_options))
+        return _load_algorithm(
+            algorithm or config.algorithm,
+            b"{}" if algorithm else msgspec.json.encode(config.algorithm_options),
+            config.compression,
+            msgspec.json.encode(config.compression_options),
+        )
     except ValueError as error:
         raise LocalProtocolError(f"algorithm: {error}") from None
 
 
 @cache
-def _load_algorithm(name: str, options: bytes) -> GossipAlgorithm:
+def _load_algorithm(
+    chosen: GossipAlgorithm | str, options: bytes, compression: str, compression_options: bytes
+) -> GossipAlgorithm:
     # One object for all peers of a process, so that they share what is compiled.
-    return load_algorithm(name, **msgspec.json.decode(options))
+    decode = msgspec.json.decode
+    compressor = (
+        load_compressor(compression, **decode(compression_options)) if compression else None
+    )
+    if isinstance(chosen, str):
+        return load_algorithm(chosen, compressor, **decode(options))
+    return chosen if compressor is None else compressed(chosen, compressor)
 
 
 # The caller may donate `params`, and what `mix` returned, to its next step. Nothing that is kept is
@@ -463,7 +487,7 @@ def _mix(
 
 
 def _refuse_needs(needs: Needs) -> None:
-    needed = [name for name, is_needed in needs._asdict().items() if is_needed]
+    needed = [name for name, need in needs._replace(founders=False)._asdict().items() if need]
     if needed:
         raise LocalProtocolError(
             f"this algorithm needs of the transport: {', '.join(needed)}; a peer on the network "

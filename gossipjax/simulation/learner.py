@@ -213,6 +213,12 @@ def _check_driver(driver: Topology | DeliveryTrace, peers: int, rounds: int) -> 
 def _check_needs(algorithm: GossipAlgorithm, driver: Topology | DeliveryTrace) -> None:
     """Refuse an algorithm whose equations do not hold on what drives it."""
     needs = algorithm.needs
+    if needs.founders and not np.all(driver.self_weight):
+        raise ValueError(
+            "the algorithm needs founders: its payloads are too little for a peer without weight "
+            "of its own to begin from; take a topology in which all count themselves"
+        )
+    needs = needs._replace(founders=False)
     if not any(needs):
         return
     if isinstance(driver, DeliveryTrace):

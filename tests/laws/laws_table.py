@@ -73,6 +73,7 @@ class AlgorithmCase(NamedTuple):
         mean: with symmetric weights it preserves the mean over the network.
         ordered: a slot is bound to one neighbor, so slots must not be permuted.
         exact: a peer alone and the same peer under vmap get the same bits (on CPU).
+        exact_join: a joiner gets what the donor has, not only as coarsely as it is told.
     """
 
     name: str
@@ -80,6 +81,7 @@ class AlgorithmCase(NamedTuple):
     mean: bool = False
     ordered: bool = False
     exact: bool = True
+    exact_join: bool = True
 
 
 class CompressorCase(NamedTuple):
@@ -194,4 +196,17 @@ ALGORITHMS = (
     AlgorithmCase("relay_sum", lambda: algorithms.relay_sum(4), ordered=True),
     AlgorithmCase("choco", lambda: algorithms.choco(compression.top_k(0.5), 0.5), mean=True),
     AlgorithmCase("fed_avg", algorithms.fed_avg, mean=True),
+    AlgorithmCase("local_sgd", algorithms.local_sgd, mean=True),
+    AlgorithmCase("diloco", algorithms.diloco, mean=True),
+    AlgorithmCase("noloco", algorithms.noloco, mean=True),
+    AlgorithmCase("delayed_nesterov", lambda: algorithms.delayed_nesterov(5), mean=True),
+    AlgorithmCase("sparse_loco", lambda: algorithms.sparse_loco("sign", parts=2), exact=False),
+    AlgorithmCase("streaming", lambda: algorithms.streaming(2, 1, momentum=0.5), mean=True),
+    AlgorithmCase(
+        "compressed", lambda: algorithms.compressed(algorithms.gossip(), "int8"), exact_join=False
+    ),
+    AlgorithmCase(
+        "compressed_part",
+        lambda: algorithms.compressed(algorithms.local_sgd(), compression.top_k(0.5)),
+    ),
 )
