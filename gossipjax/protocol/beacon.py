@@ -28,7 +28,7 @@ from gossipjax.types import PeerId, RunId
 from gossipjax.wire import limits
 from gossipjax.wire.messages import Ticket, Tickets
 
-EPOCHS_KEPT = 4
+EPOCHS_KEPT = 6
 CENSUS_EPOCHS = 20
 CENSUS_FALSE_ALARM = 1e-6
 _SKEW_PARTS = 4  # clocks may differ by a quarter of an epoch

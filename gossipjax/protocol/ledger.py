@@ -163,13 +163,17 @@ class Ledger:
         peer = record_author(record)
         if self.standing(peer) is not None:
             return
-        if epoch >= self._first_epoch + self._founding_epochs:
+        if not self.is_founding(epoch):
             self._strangers[peer] = Standing(record.sign_key, record.vrf_key, epoch, 0)
             return
         since = self._first_epoch - ADMISSION_EPOCHS
         founded = Standing(record.sign_key, record.vrf_key, since, 0)
         self._electorates.clear()
         self._add(peer, founded, self._founder_work, self._first_epoch)
+
+    def is_founding(self, epoch: int) -> bool:
+        """Whether an epoch is one of the first of this memory."""
+        return epoch < self._first_epoch + self._founding_epochs
 
     def standing(self, peer: PeerId) -> Standing | None:
         """What is remembered of a peer."""

@@ -361,9 +361,12 @@ class PeerMachine:
         self, sender: PeerId, author: Verified[PeerRecord], offer: Offer, now_ns: Nanoseconds
     ) -> Effects:
         header = self._opener.header(offer.header, author.body)
-        if self._rules.claims and header.body.claim is None:
+        claim = header.body.claim
+        if self._rules.claims and claim is None:
             raise RemoteProtocolError("claim", "the update claims no round of training")
         if self._verification is not None:
+            if claim is not None and not self._verification.accepts_draw(claim):
+                return []  # the samples of the round may have been chosen, or peers differ
             trusted = self._membership.trusted_neighbors()
             effects = self._verification.on_signed(author, header, trusted)
             if effects:

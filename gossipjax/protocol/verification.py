@@ -28,6 +28,7 @@ from gossipjax.wire.messages import (
     Certificate,
     Evidence,
     PeerRecord,
+    RoundClaim,
     Sealed,
     Tickets,
     UpdateHeader,
@@ -40,6 +41,7 @@ _COMMIT_EPOCHS = 2  # committed in e - 2, drawn by E(e - 1), audited in e
 _HELD_MAX = 1024
 _PROOFS_MAX = 256
 _APPROVED_MAX = 1024
+_DRAW_EPOCHS = 3  # a round takes time, and so does its update
 
 Rumor = Case | Ballot | Evidence | Certificate
 
@@ -153,6 +155,25 @@ class VerificationMachine:
     def on_taken(self, author: Verified[PeerRecord], header: Verified[UpdateHeader]) -> None:
         """An update of a neighbor has come entirely, and may be drawn for an audit."""
         self._held[case_of(header.sealed.body)] = Committed(author, header, self.beacon.epoch)
+
+    def last_value(self) -> tuple[int, bytes]:
+        """The last epoch that is over, and its value; 0 and nothing while this peer knows none."""
+        epoch = self.beacon.epoch - 1
+        candidates = self.beacon.candidates(epoch)
+        return (epoch, candidates[0]) if candidates else (0, b"")
+
+    def accepts_draw(self, claim: RoundClaim) -> bool:
+        """Whether the value on which a claimed round hangs is one that its author had to take.
+
+        Without a value only while the run is young; a peer that knows none of that epoch cannot
+        tell.
+        """
+        if not claim.beacon:
+            return self.ledger.is_founding(self.beacon.epoch)
+        if not self.beacon.epoch - _DRAW_EPOCHS <= claim.epoch <= self.beacon.epoch:
+            return False
+        candidates = self.beacon.candidates(claim.epoch)
+        return not candidates or claim.beacon in candidates
 
     @property
     def is_gate(self) -> bool:

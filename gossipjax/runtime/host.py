@@ -60,6 +60,7 @@ from gossipjax.runtime.store import Store, open_identity
 from gossipjax.runtime.work import inspect, seal
 from gossipjax.types import PeerId, RunId, short
 from gossipjax.verification.auditor import Auditor
+from gossipjax.verification.rounds import NOT_DRAWN, Drawn
 from gossipjax.wire.address import Address, format_join, parse_join
 from gossipjax.wire.envelope import (
     Verified,
@@ -97,11 +98,13 @@ class Status(NamedTuple):
         versions: model version of each neighbor, as of its last keep-alive; -1 before the first.
         has_caught_up: whether this peer's own parameters count.
         is_reachable: whether others can open connections to it; None while that is not known.
+        drawn: the last value of the beacon.
     """
 
     versions: dict[PeerId, int]
     has_caught_up: bool
     is_reachable: bool | None
+    drawn: Drawn = NOT_DRAWN
 
 
 class Host:
@@ -380,8 +383,9 @@ class Host:
         if is_reachable is not None and is_reachable != self._status.is_reachable:
             level = logging.INFO if is_reachable else logging.WARNING
             _reachability_logger.log(level, describe_reachability(is_reachable, self._endpoint))
-        self._status = Status(versions, self._machine.has_caught_up, is_reachable)
         verification = self._machine.verification
+        drawn = NOT_DRAWN if verification is None else Drawn(*verification.last_value())
+        self._status = Status(versions, self._machine.has_caught_up, is_reachable, drawn)
         if verification is not None and verification.beacon.epoch != self._kept_epoch:
             self._keep_ledger()
 

@@ -217,7 +217,7 @@ class _Session:
         steps = self._config.round_steps
         if self._auditor is not None:
             sequence = swarm.next_sequence()
-            task = self._auditor.task(swarm.id, sequence, swarm.version)
+            task = self._auditor.task(swarm.id, sequence, swarm.version, swarm.drawn)
             length = self._auditor.segment_steps
             done = run_committed_round(self._trainer, state, task, steps, length)
             return done.state, done.report, partial(swarm.mix, sequence=sequence, done=done)

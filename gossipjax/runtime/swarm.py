@@ -24,7 +24,7 @@ from gossipjax.runtime.mailbox import Arrival, Outgoing
 from gossipjax.runtime.metrics import JsonLines, Metrics, Snapshot
 from gossipjax.types import Params, Payload, PeerId
 from gossipjax.verification.auditor import Auditor
-from gossipjax.verification.rounds import CommittedRound
+from gossipjax.verification.rounds import CommittedRound, Drawn
 from gossipjax.wire.tensors import FLOATING, Manifest, manifest_of
 
 
@@ -148,6 +148,11 @@ class Swarm:
     def next_sequence(self) -> int:
         """Reserve the number of an update before its round is trained; see `mix`."""
         return self._host.next_sequence()
+
+    @property
+    def drawn(self) -> Drawn:
+        """The last value of the beacon: what is assigned to the next round hangs on it."""
+        return self._host.status.drawn
 
     def mix(
         self,

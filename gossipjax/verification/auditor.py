@@ -11,7 +11,14 @@ from gossipjax.training.local import LocalTrainer
 from gossipjax.training.workload import Workload
 from gossipjax.verification.assignment import assignment
 from gossipjax.verification.recompute import TOLERANCE, deviation, is_within, recompute
-from gossipjax.verification.rounds import SEGMENT_STEPS, CommittedRound, Task, segment_lengths
+from gossipjax.verification.rounds import (
+    NOT_DRAWN,
+    SEGMENT_STEPS,
+    CommittedRound,
+    Drawn,
+    Task,
+    segment_lengths,
+)
 from gossipjax.verification.states import PackedState, StateForm
 from gossipjax.wire.commitment import RoundCommitment, StateDigest
 from gossipjax.wire.merkle import MerkleTree
@@ -45,9 +52,16 @@ class Auditor:
         params = jax.jit(workload.init)(jax.random.key(0))
         self.form = StateForm(self._trainer.init(params, key=jax.random.key(0)))
 
-    def task(self, author: bytes, sequence: int, version: int) -> Task:
-        """What is assigned to an author for the round that ends with update `sequence`."""
-        return Task(self._public, assignment(author, sequence, b""), version)
+    def task(self, author: bytes, sequence: int, version: int, drawn: Drawn = NOT_DRAWN) -> Task:
+        """What is assigned to an author for the round that ends with update `sequence`.
+
+        Args:
+            author: peer id.
+            sequence: of the update.
+            version: of the model at the start of the round.
+            drawn: the last beacon value; without one an author can look for a number that suits it.
+        """
+        return Task(self._public, assignment(author, sequence, drawn.beacon), version, drawn)
 
     def pack(
         self, done: CommittedRound, version: int, payload: memoryview, tree: MerkleTree
@@ -65,7 +79,15 @@ class Auditor:
         states[-1] = dataclasses.replace(states[-1], params=payload, params_tree=tree)
         commitment = RoundCommitment([state.digest for state in states])
         steps = done.report.steps
-        return RoundClaim(version - steps, steps, len(states) - 1, commitment.root), states
+        claim = RoundClaim(
+            version=version - steps,
+            steps=steps,
+            segments=len(states) - 1,
+            states=commitment.root,
+            epoch=done.drawn.epoch,
+            beacon=done.drawn.beacon,
+        )
+        return claim, states
 
     def check_claim(self, header: UpdateHeader) -> RoundClaim:
         """The claim of an update, if it can be true at all.
@@ -81,6 +103,8 @@ class Auditor:
             raise RemoteProtocolError(
                 "claim", f"{claim.steps} steps are {segments} segments, not {claim.segments}"
             )
+        if len(claim.beacon) not in (0, 64):
+            raise RemoteProtocolError("claim", f"a beacon of {len(claim.beacon)} bytes, not 64")
         if claim.version + claim.steps != header.version:
             raise RemoteProtocolError(
                 "claim",
@@ -111,7 +135,8 @@ class Auditor:
         lengths = segment_lengths(claim.steps, self.segment_steps)
         begin = self.form.unpack(*start)
         check_values(self.form.params, jax.tree.leaves(begin.params), math.inf)
-        task = self.task(header.author, header.sequence, claim.version)
+        drawn = Drawn(claim.epoch, claim.beacon)
+        task = self.task(header.author, header.sequence, claim.version, drawn)
         again = recompute(self._trainer, begin, task, sum(lengths[:segment]), lengths[segment])
 
         def explains(claimed: Buffers) -> bool:

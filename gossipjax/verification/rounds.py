@@ -25,6 +25,21 @@ errors of an honest recomputation stay small whatever the machine; over 50 they 
 grow from 1e-6 to 0.2 on a small convolutional network."""
 
 
+class Drawn(NamedTuple):
+    """A value that nobody could foresee, and the epoch that it is of.
+
+    Attributes:
+        epoch: see `gossipjax.protocol.beacon`.
+        beacon: 64 bytes; empty where there is no such value.
+    """
+
+    epoch: int
+    beacon: bytes
+
+
+NOT_DRAWN = Drawn(0, b"")
+
+
 class Task(NamedTuple):
     """What an author has to do in one round.
 
@@ -32,11 +47,13 @@ class Task(NamedTuple):
         data: the public data set.
         assigned: what `gossipjax.verification.assignment.assignment` gives for the round.
         version: of the model at the start of the round.
+        drawn: the value that has decided what is assigned.
     """
 
     data: PublicData
     assigned: bytes
     version: int
+    drawn: Drawn = NOT_DRAWN
 
 
 class CommittedRound(NamedTuple):
@@ -46,11 +63,13 @@ class CommittedRound(NamedTuple):
         state: at the end; to be trained on, which consumes it.
         report: of the whole round.
         boundaries: copies of the states at the segments' boundaries, `segments + 1`.
+        drawn: of its task.
     """
 
     state: TrainState
     report: RoundReport
     boundaries: list[TrainState]
+    drawn: Drawn = NOT_DRAWN
 
 
 def segment_lengths(steps: int, segment_steps: int) -> list[int]:
@@ -102,7 +121,7 @@ def run_committed_round(
         boundaries.append(copy_state(state))
         reports.append(report)
         first_step += length
-    return CommittedRound(state, _joined(reports), boundaries)
+    return CommittedRound(state, _joined(reports), boundaries, task.drawn)
 
 
 def _segment_key(example: jax.Array, assigned: bytes, first_step: int) -> jax.Array:

@@ -63,12 +63,16 @@ class RoundClaim(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tru
         steps: local steps of the round, on the samples that are assigned to it.
         segments: into which it is cut.
         states: commitment to the states at the boundaries: `gossipjax.wire.commitment`.
+        epoch, beacon: the value of which epoch has drawn the samples; 0 and empty where there is
+            none yet.
     """
 
     version: Counter
     steps: Annotated[int, Meta(ge=1, le=limits.INTEGER_MAX)]
     segments: Annotated[int, Meta(ge=1, le=limits.SEGMENTS_MAX)]
     states: Digest
+    epoch: Counter = 0
+    beacon: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class UpdateHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -24,7 +24,7 @@ from gossipjax.protocol.events import Appealed, Audited, Inspected, Published, R
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import RunId
-from gossipjax.wire.envelope import seal_vote
+from gossipjax.wire.envelope import SealedUpdate, seal_vote
 from gossipjax.wire.messages import (
     Ballot,
     Case,
@@ -521,6 +521,28 @@ def test_a_run_that_asks_for_claims_refuses_updates_without():
         peer.meet(number)
     assert refusals(peer.hear(2, Offer(update_of(2, 1).header.sealed))) == ["claim"]
     assert roots(peer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
+
+
+def claiming(epoch: int, beacon: bytes, sequence: int) -> SealedUpdate:
+    claim = RoundClaim(0, 15, 3, bytes(32), epoch, beacon)
+    return update_of(1, sequence, claim=claim)
+
+
+def test_what_has_not_come_of_the_last_values_is_not_pulled_and_not_charged():
+    peer, epoch, value = in_second_epoch()
+    assert verification(peer).last_value() == (epoch, value)
+    old = claiming(epoch - 2, value, 12)
+    assert roots(peer.hear(1, Offer(old.header.sealed))) == [old.header.body.root], (
+        "of that time it knows nothing"
+    )
+    for beacon, at in ((bytes(64), epoch), (value, epoch + 9), (value, epoch - 4), (b"", 0)):
+        update = claiming(at, beacon, 13 + at)
+        assert peer.hear(1, Offer(update.header.sealed)) == []
+    good = claiming(epoch, value, epoch + 20)
+    assert roots(peer.hear(1, Offer(good.header.sealed))) == [good.header.body.root]
+    newcomer = solo(1)
+    assert verification(newcomer).last_value() == (0, b"")
+    assert roots(newcomer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
 
 
 def test_a_case_that_is_not_taken_is_not_passed_on_either():

@@ -17,7 +17,7 @@ from gossipjax.runtime.audits import Archive
 from gossipjax.simulation.misbehavior import misbehavior
 from gossipjax.training import LocalTrainer, load_workload
 from gossipjax.verification.auditor import Auditor
-from gossipjax.verification.rounds import run_committed_round
+from gossipjax.verification.rounds import NOT_DRAWN, Drawn, run_committed_round
 from gossipjax.wire import limits
 from gossipjax.wire.commitment import RoundCommitment, check_opening
 from gossipjax.wire.merkle import leaf_hash, proves
@@ -63,14 +63,14 @@ def wait_until(condition):
         time.sleep(0.05)
 
 
-def share_a_round(workload, author, trained=None):
+def share_a_round(workload, author, trained=None, drawn=NOT_DRAWN):
     """Train as the author's own session would, on what `trained` is, and share."""
     auditor = auditor_of(workload)
     trained = trained or workload
     trainer = trainer_of(trained)
     state = trainer.init(trained.init(jax.random.key(0)), key=jax.random.key(1))
     sequence = author.next_sequence()
-    task = auditor.task(author.id, sequence, author.version)._replace(data=trained.public)
+    task = auditor.task(author.id, sequence, author.version, drawn)._replace(data=trained.public)
     done = run_committed_round(trainer, state, task, STEPS, auditor.segment_steps)
     author.mix(done.state.params, steps=STEPS, samples=160, sequence=sequence, done=done)
 
@@ -84,6 +84,11 @@ def test_an_honest_round_is_sound_again_and_again(workload):
     with two_peers(workload) as (author, peer):
         assert peer.audit(author.id) is None  # nothing taken yet
         share_a_round(workload, author)
+        assert audit(author, peer) is True
+        first = peer._host._taken[author.id]
+        share_a_round(workload, author, drawn=Drawn(7, bytes(range(64))))
+        wait_until(lambda: peer._host._taken[author.id] is not first)
+        assert peer._host._taken[author.id].claim.epoch == 7
         assert audit(author, peer) is True
         assert author.audit(peer.id) is None
         assert peer.metrics().updates_refused == author.metrics().updates_refused == {}

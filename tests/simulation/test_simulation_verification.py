@@ -3,7 +3,7 @@
 import statistics
 
 import pytest
-from verification_strategies import attack_of, reproduce, run_seed
+from verification_strategies import LARGE, attack_of, reproduce, run_seed
 
 from gossipjax.protocol.rules import Policy, Rules
 from gossipjax.simulation.convictions import Convictions, run_attack
@@ -32,8 +32,7 @@ def test_no_honest_peer_is_banned_in_a_hundred_seeds():
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", CHEATS)
 def test_cheats_of_two_hundred_peers_are_convicted(attack: str):
-    rules = Rules(epoch_s=60, audit_percent=10, founding_epochs=3)
-    run = run_attack(attack, peers=200, seed=1, epochs=10, rules=rules)
+    run = run_attack(attack, peers=200, seed=1, epochs=8, rules=LARGE)
     assert run.wrong == 0
     assert run.convicted >= 0.9 * run.gang
     assert statistics.median(run.audited_before) <= 5

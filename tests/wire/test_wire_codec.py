@@ -319,11 +319,23 @@ BODY_LIMITS: dict[str, tuple[Any, int, Any, Any]] = {
     "verdict low": (Vote, 6, 0, -1),
     "proof": (Vote, 7, bytes(80), bytes(81)),
     "claim": (UpdateHeader, 8, None, []),
-    "claim version": (UpdateHeader, 8, [0, 1, 1, DIGEST], [-1, 1, 1, DIGEST]),
-    "claim steps": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 0, 1, DIGEST]),
-    "claim segments low": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 1, 0, DIGEST]),
-    "claim segments high": (UpdateHeader, 8, [0, 1, 1024, DIGEST], [0, 1, 1025, DIGEST]),
-    "claim states": (UpdateHeader, 8, [0, 1, 1, DIGEST], [0, 1, 1, bytes(31)]),
+    "claim version": (UpdateHeader, 8, [0, 1, 1, DIGEST, 0, b""], [-1, 1, 1, DIGEST, 0, b""]),
+    "claim steps": (UpdateHeader, 8, [0, 1, 1, DIGEST, 0, b""], [0, 0, 1, DIGEST, 0, b""]),
+    "claim segments low": (UpdateHeader, 8, [0, 1, 1, DIGEST, 0, b""], [0, 1, 0, DIGEST, 0, b""]),
+    "claim segments high": (
+        UpdateHeader,
+        8,
+        [0, 1, 1024, DIGEST, 0, b""],
+        [0, 1, 1025, DIGEST, 0, b""],
+    ),
+    "claim epoch": (UpdateHeader, 8, [0, 1, 1, DIGEST, 0, b""], [0, 1, 1, DIGEST, -1, b""]),
+    "claim beacon": (
+        UpdateHeader,
+        8,
+        [0, 1, 1, DIGEST, 0, bytes(64)],
+        [0, 1, 1, DIGEST, 0, bytes(65)],
+    ),
+    "claim states": (UpdateHeader, 8, [0, 1, 1, DIGEST, 0, b""], [0, 1, 1, bytes(31), 0, b""]),
 }
 BODIES = {PeerRecord: RECORD, UpdateHeader: HEADER, Vote: VOTE}
 

@@ -127,6 +127,8 @@ claims = st.builds(
     st.integers(1, limits.INTEGER_MAX),
     st.integers(1, limits.SEGMENTS_MAX),
     digests,
+    counters,
+    st.binary(max_size=64),
 )
 
 messages: st.SearchStrategy[AnyMessage] = st.one_of(
