@@ -24,7 +24,7 @@ from gossipjax.protocol.events import Appealed, Audited, Inspected, Published, R
 from gossipjax.protocol.rules import Rules
 from gossipjax.protocol.verification import VerificationMachine
 from gossipjax.types import RunId
-from gossipjax.wire.envelope import SealedUpdate, seal_vote
+from gossipjax.wire.envelope import seal_vote
 from gossipjax.wire.messages import (
     Ballot,
     Case,
@@ -523,25 +523,25 @@ def test_a_run_that_asks_for_claims_refuses_updates_without():
     assert roots(peer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
 
 
-def claiming(epoch: int, beacon: bytes, sequence: int) -> SealedUpdate:
-    claim = RoundClaim(0, 15, 3, bytes(32), epoch, beacon)
-    return update_of(1, sequence, claim=claim)
-
-
 def test_what_has_not_come_of_the_last_values_is_not_pulled_and_not_charged():
     peer, epoch, value = in_second_epoch()
-    assert verification(peer).last_value() == (epoch, value)
-    old = claiming(epoch - 2, value, 12)
-    assert roots(peer.hear(1, Offer(old.header.sealed))) == [old.header.body.root], (
-        "of that time it knows nothing"
-    )
-    for beacon, at in ((bytes(64), epoch), (value, epoch + 9), (value, epoch - 4), (b"", 0)):
-        update = claiming(at, beacon, 13 + at)
-        assert peer.hear(1, Offer(update.header.sealed)) == []
-    good = claiming(epoch, value, epoch + 20)
-    assert roots(peer.hear(1, Offer(good.header.sealed))) == [good.header.body.root]
+    machine = verification(peer)
+    assert machine.last_value() == (epoch, value)
+
+    def accepts(at: int, beacon: bytes) -> bool:
+        return machine.accepts_draw(RoundClaim(0, 15, 3, bytes(32), at, beacon))
+
+    assert accepts(epoch, value)
+    assert accepts(epoch - 2, bytes(64)), "of that time it knows nothing"
+    assert not accepts(epoch, bytes(64))
+    assert not accepts(epoch + 2, value)
+    assert not accepts(epoch - 3, value)
+    assert not accepts(0, b"")
     newcomer = solo(1)
+    now = verification(newcomer).beacon.epoch
     assert verification(newcomer).last_value() == (0, b"")
+    ahead = update_of(1, 4, claim=RoundClaim(0, 15, 3, bytes(32), now + 1, bytes(64)))
+    assert newcomer.hear(1, Offer(ahead.header.sealed)) == []
     assert roots(newcomer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
 
 
