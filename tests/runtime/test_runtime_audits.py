@@ -88,7 +88,9 @@ def test_an_honest_round_is_sound_again_and_again(workload):
         first = peer._host._taken[author.id]
         share_a_round(workload, author, drawn=Drawn(7, bytes(range(64))))
         wait_until(lambda: peer._host._taken[author.id] is not first)
-        assert peer._host._taken[author.id].claim.epoch == 7
+        claim = peer._host._taken[author.id].claim
+        assert claim is not None
+        assert claim.epoch == 7
         assert audit(author, peer) is True
         assert author.audit(peer.id) is None
         assert peer.metrics().updates_refused == author.metrics().updates_refused == {}
