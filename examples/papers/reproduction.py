@@ -64,9 +64,9 @@ def at_least(claim: str, least: float, obtained: float, note: str = "") -> Resul
     return Result(claim, least, obtained, float("inf"), note)
 
 
-def at_most(claim: str, most: float, obtained: float) -> Result:
+def at_most(claim: str, most: float, obtained: float, note: str = "") -> Result:
     """A claim with an upper bound only."""
-    return Result(claim, float("-inf"), obtained, most)
+    return Result(claim, float("-inf"), obtained, most, note)
 
 
 def main(file: str, config: C, quick: Mapping[str, Any], reproduce: Callable[[C], Outcome]) -> int:
