@@ -9,8 +9,9 @@ DEMO ?=
 demo: $(VENV)/installed  ## Real peers on this machine learn together (options: make demo DEMO="--kill-one")
 	$(BIN)/python -m gossipjax.peer demo $(DEMO)
 
-test: lint docs test-install  ## Everything that has to pass: lint, types, contracts, docs, tests
-	JAX_PLATFORMS=cpu $(BIN)/pytest -m "not slow"
+test: $(VENV)/installed-dev  ## Everything that has to pass: lint, types, contracts, docs, tests
+	$(MAKE) --jobs=2 lint docs test-install
+	JAX_PLATFORMS=cpu $(BIN)/pytest -m "not slow" --numprocesses=2 --dist=loadfile
 
 test-slow: $(VENV)/installed-dev  ## Minutes-long tests: many fault scenarios, long churn
 	JAX_PLATFORMS=cpu $(BIN)/pytest -m slow --timeout 1200

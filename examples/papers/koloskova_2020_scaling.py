@@ -1,7 +1,7 @@
 """Convergence as the network grows: what a target costs on five graphs, and how peers drift apart.
 
 A. Koloskova, N. Loizou, S. Boreiri, M. Jaggi, S. U. Stich: "A Unified Theory of Decentralized SGD
-with Changing Topology and Local Updates", ICML 2020, theorem 2 and lemma 12.
+with Changing Topology and Local Updates", ICML 2020.
 
 Claims: the consensus distance Ξ (root mean square over peers) over the learning rate η is at most
 of the order of 1/gap where the peers' data differ, of its root where only batches differ; so the
