@@ -30,9 +30,16 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     view_size: Positive = 16
     """Neighbors of a peer on average. Half as many are places that it fills itself, by rank; the
-    others are guests who have dialled it, up to twice `view_size` neighbors in all. Keep-alive
-    traffic is proportional to it; the graph of views stays connected under churn with high
-    probability from about log(n) + 5 on."""
+    others are guests who have dialled it. Keep-alive traffic is proportional to it; the graph of
+    views stays connected under churn with high probability from about log(n) + 5 on."""
+
+    neighbors_max: Positive = 128
+    """Most neighbors, guests included; 8 · `view_size`. As long as nobody attacks there are about
+    `view_size` whatever it is. Whoever makes up peers in m networks, and dials everybody, takes m
+    places for guests; an honest peer that finds none falls to its next candidates, and those that
+    are made up never refuse. So there should be as many as an attacker may have networks. Each
+    guest costs two keep-alives per `probe_interval_ns` and, of a real peer, two connections; one
+    exchange in three is with a guest, however many there are."""
 
     renew_interval_ns: Positive = 30 * _SECOND
     """About so often one place ranks all known peers anew, so that newcomers find places and the
@@ -141,6 +148,10 @@ class ProtocolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise LocalProtocolError(
                 "expected probe_interval_ns < suspect_after_ns < dead_after_ns, got "
                 f"{self.probe_interval_ns}, {self.suspect_after_ns}, {self.dead_after_ns}"
+            )
+        if self.neighbors_max < self.view_size:
+            raise LocalProtocolError(
+                f"expected neighbors_max ≥ view_size, got {self.neighbors_max} < {self.view_size}"
             )
         if self.retry_min_ns > self.retry_max_ns:
             raise LocalProtocolError("expected retry_min_ns ≤ retry_max_ns")

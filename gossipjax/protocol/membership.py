@@ -29,7 +29,6 @@ from gossipjax.wire.messages import (
     Suspect,
 )
 
-_RECORDS_PER_PLACE = 2  # in the book; with fewer, every new neighbor is asked for more
 _RELAYED = b""  # the network of all that are reached through a relay
 _GUEST_TURNS = 3  # one partner in three is a guest
 _QUESTIONS_PER_PROBE = 4  # that a neighbor may ask, on average, per `probe_interval_ns`
@@ -42,7 +41,7 @@ class MembershipMachine:
     `Hello`, `Leave`, deadlines, new own records.
     Emits: `Connect`, `Disconnect`, `Learn`, `Forget`, `SignRecord`, `Refuse`, and the answers.
     Keeps true: a neighbor has been heard within `dead_after_ns`, not counting pauses of this very
-    process; the own peer is never a neighbor; there are at most `2 · view_size` neighbors, and half
+    process; the own peer is never a neighbor; there are at most `neighbors_max` neighbors, and half
     of `view_size` of these places are for those whom this peer chooses itself.
 
     Args:
@@ -93,8 +92,12 @@ class MembershipMachine:
     @property
     def next_deadline_ns(self) -> Nanoseconds:
         """When `tick` has something to do."""
-        probe_ns, look_ns = self._next_probe_ns, self._places.next_ns
-        return probe_ns if probe_ns < look_ns else look_ns
+        return min(
+            self._next_probe_ns,
+            self._next_gossip_ns,
+            self._next_renewal_ns,
+            self._places.next_ns,
+        )
 
     @property
     def places(self) -> int:
@@ -183,10 +186,7 @@ class MembershipMachine:
         if neighbor is known or peer not in self.neighbors:
             return effects + parted
         effects.append(Send(peer, self._ping(neighbor, version, now_ns)))
-        if dialled or len(self._records.book) < _RECORDS_PER_PLACE * self._config.view_size:
-            neighbor.answers_due += 1
-            effects.append(Send(peer, GetPeers()))
-        return effects + parted
+        return [*effects, self._ask_for_peers(peer), *parted]
 
     def lost(self, peer: PeerId, now_ns: Nanoseconds, wait_ns: Nanoseconds | None = None) -> None:
         """A neighbor is gone; dial it again after `wait_ns`, by default soon."""
@@ -229,11 +229,7 @@ class MembershipMachine:
 
     def on_get_peers(self, peer: PeerId, now_ns: Nanoseconds) -> Effects:
         """Tell of neighbors, and of others."""
-        alive = [other for other in self._rng.shuffled(self.neighbors) if other != peer]
-        has_slot = self._places.chosen
-        chosen = [other for other in alive if other in has_slot]
-        guests = [other for other in alive if other not in has_slot]
-        return [self._records.tell(peer, chosen, guests, now_ns)]
+        return [self._records.tell(peer, self._places.chosen, now_ns)]
 
     def on_peers(self, peer: PeerId, message: Peers, now_ns: Nanoseconds) -> Effects:
         """Keep the records that verify; a false one is refused and charged to whoever sent it.
@@ -288,12 +284,15 @@ class MembershipMachine:
         if now_ns >= self._next_probe_ns:
             self._next_probe_ns = now_ns + self._config.probe_interval_ns
             effects += self._probe(version, now_ns)
-            effects += self._gossip(now_ns)
             effects += self._records.sign(now_ns)
-            if now_ns >= self._next_renewal_ns:
-                self._next_renewal_ns = now_ns + self._rng.jittered(self._config.renew_interval_ns)
-                self._places.renew(now_ns)
-                effects += self._records.keep_neighbors()
+        if now_ns >= self._next_gossip_ns:
+            self._next_gossip_ns = now_ns + self._config.gossip_peers_interval_ns
+            effects += self._places.look_for_missing(now_ns)
+            effects += [self._ask_for_peers(peer) for peer in self.partners(1)]
+        if now_ns >= self._next_renewal_ns:
+            self._next_renewal_ns = now_ns + self._rng.jittered(self._config.renew_interval_ns)
+            self._places.renew(now_ns)
+            effects += self._records.keep_neighbors()
         if now_ns >= self._places.next_ns:
             dialled, demoted = self._places.fill(self._records.now_s(now_ns), now_ns)
             effects += [*dialled, *self._make_room(demoted, now_ns)]
@@ -323,18 +322,11 @@ class MembershipMachine:
             for number, witness in enumerate(witnesses)
         ]
 
-    def _gossip(self, now_ns: Nanoseconds) -> Effects:
-        """Ask somebody for others; look for one of those who fell silent."""
-        if now_ns < self._next_gossip_ns:
-            return []
-        self._next_gossip_ns = now_ns + self._config.gossip_peers_interval_ns
-        effects: Effects = [*self._places.look_for_missing(now_ns)]
-        for peer in self.partners(1):
-            self.neighbors[peer].answers_due += 1
-            effects.append(Send(peer, GetPeers()))
-        return effects
-
     # ---- details -------------------------------------------------------------------------------
+
+    def _ask_for_peers(self, peer: PeerId) -> Send:
+        self.neighbors[peer].answers_due += 1
+        return Send(peer, GetPeers())
 
     def _make_room(
         self, replaced: list[PeerId], now_ns: Nanoseconds, newcomer: PeerId | None = None

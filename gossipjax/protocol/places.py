@@ -69,7 +69,7 @@ class Places:
     @property
     def guests_max(self) -> int:
         """How many guests there is room for."""
-        return 2 * self._config.view_size - len(self._view.slots)
+        return self._config.neighbors_max - len(self._view.slots)
 
     def guests(self) -> dict[PeerId, bytes]:
         """Neighbors without a slot, and their networks."""

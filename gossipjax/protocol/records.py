@@ -124,27 +124,24 @@ class Records:
 
     # ---- going out -----------------------------------------------------------------------------
 
-    def tell(
-        self, peer: PeerId, chosen: list[PeerId], guests: list[PeerId], now_ns: Nanoseconds
-    ) -> Send:
-        """Tell of half chosen neighbors, a quarter guests, and else of others in the book.
+    def tell(self, peer: PeerId, chosen: Iterable[PeerId], now_ns: Nanoseconds) -> Send:
+        """Tell of some chosen neighbors, which are alive, and of a random sample of the book.
 
-        Neighbors are known to be alive. Guests come uncalled, and many may be of one mind, so that
-        they are few; but nobody else knows of a newcomer.
+        Of everybody alike, whether neighbor or not: whoever pushes itself on all, so that it is
+        everybody's guest and known already, must not take the places of those that are not.
         """
         most = limits.RECORDS_PER_MESSAGE_MAX
-        first = chosen[: most // 2] + guests[: most // 4]
-        records = [self._newest(other) for other in first]
-        records += islice(self._strangers(peer, self.now_s(now_ns)), most - len(records))
-        rest = chosen[most // 2 :] + guests[most // 4 :]
-        records += [self._newest(other) for other in rest[: most - len(records)]]
+        alive = self._rng.sample([other for other in chosen if other != peer], most // 4)
+        records = [self._newest(other) for other in alive]
+        others = self._others({peer, *alive}, self.now_s(now_ns))
+        records += islice(others, most - len(records))
         return Send(peer, Peers(tuple(record.sealed for record in records)))
 
-    def _strangers(self, peer: PeerId, now_s: int) -> Iterator[Verified[PeerRecord]]:
-        """Records that `peer` may be told besides those of neighbors, in random order."""
+    def _others(self, without: set[PeerId], now_s: int) -> Iterator[Verified[PeerRecord]]:
+        """Records in the book that have not expired, in random order."""
         for other in self._rng.shuffled(self.book.peers()):
             record = self.book[other]
-            if other not in self._neighbors and other != peer and record.body.expires_s > now_s:
+            if other not in without and record.body.expires_s > now_s:
                 yield record
 
     def sign(self, now_ns: Nanoseconds) -> Effects:

@@ -88,8 +88,10 @@ class PeerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Memory for the states of own rounds that others may audit; the newest is kept in any case. A
     round takes (segments + 1) · (parameters + optimizer state)."""
 
-    connections_max: Annotated[int, Meta(ge=2)] = 128
-    """Accepted connections, two per peer. Bounds memory at about 9 MiB each."""
+    connections_max: Annotated[int, Meta(ge=2)] = 288
+    """Accepted connections, two per peer: those of `protocol.neighbors_max` neighbors, and some for
+    peers that come while others go. Bounds memory at about 9 MiB each, which they take only while
+    neither side reads."""
 
     prefix_connections_max: Annotated[int, Meta(ge=2)] = 16
     """Accepted connections from one IPv4 /24 network; loopback and private networks are exempt."""

@@ -33,6 +33,7 @@ def test_relaying_can_be_switched_off():
         {"suspect_after_ns": 15 * SECOND},
         {"dead_after_ns": SECOND},
         {"retry_min_ns": 21 * SECOND},
+        {"neighbors_max": 15},
         {"offer_to": "all"},
         {"offer_to": "near", "fanout": 1},
         {"offer_to": ()},

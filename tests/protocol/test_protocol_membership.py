@@ -330,7 +330,7 @@ def test_a_message_of_a_peer_that_is_no_neighbor_ends_the_connection():
 
 # ---- full views --------------------------------------------------------------------------------
 
-TINY = ProtocolConfig(view_size=4, renew_interval_ns=10 * SECOND)
+TINY = ProtocolConfig(view_size=4, neighbors_max=8, renew_interval_ns=10 * SECOND)
 
 
 def test_many_peers_with_small_views_become_one_network_through_one_bootstrap_peer():
@@ -344,7 +344,7 @@ def test_many_peers_with_small_views_become_one_network_through_one_bootstrap_pe
     assert is_connected(members)
     sizes = [len(member.neighbors) for member in members]
     assert min(sizes) >= 2
-    assert max(sizes) <= 2 * TINY.view_size
+    assert max(sizes) <= TINY.neighbors_max
 
 
 def meet_until_turned_away(solo: Solo, numbers: Iterable[int]) -> tuple[int, Effects]:
@@ -460,18 +460,24 @@ def test_the_parts_of_a_split_network_find_each_other_again():
 # ---- peer exchange -----------------------------------------------------------------------------
 
 
-def test_neighbors_are_told_of_first_then_others():
-    book = [record_of(number) for number in range(10, 40)]
-    solo = Solo(book=book)
-    for number in (1, 2, 3):
+def test_a_few_chosen_neighbors_are_told_of_and_a_sample_of_everybody_known():
+    book = {record_of(number).body.transport_key: number for number in range(10, 40)}
+    solo = Solo(book=[record_of(number) for number in book.values()])
+    dialled = [e.address.transport_key for e in solo.first_effects if isinstance(e, Connect)]
+    dialled += [e.address.transport_key for e in solo.wait(1) if isinstance(e, Connect)]
+    for key in dialled:
+        solo.meet(book[key], dialled=True)
+    for number in range(1, 10):
         solo.meet(number)
-    (peers,) = solo.sent(1, solo.hear(1, GetPeers()))
-    assert isinstance(peers, Peers)
-    assert len(peers.records) == limits.RECORDS_PER_MESSAGE_MAX
-    assert {record.body for record in peers.records[:2]} == {
-        record_of(2).sealed.body,
-        record_of(3).sealed.body,
-    }
+    chosen = {record_of(book[key]).sealed for key in dialled}
+    told: set[Sealed] = set()
+    for _ in range(10):
+        (peers,) = solo.sent(1, solo.hear(1, GetPeers()))
+        assert isinstance(peers, Peers)
+        assert len(set(peers.records)) == limits.RECORDS_PER_MESSAGE_MAX
+        assert chosen >= set(peers.records[:4])
+        told |= set(peers.records)
+    assert told == {record_of(number).sealed for number in (*range(2, 10), *range(10, 40))}
 
 
 def test_whoever_knows_nobody_says_so():
@@ -499,9 +505,6 @@ def test_a_flood_of_strangers_does_not_make_a_peer_forget_its_neighbors():
         effects = solo.hear(2, Peers(tuple(record.sealed for record in told)))
         forgotten += sum(isinstance(effect, Forget) for effect in effects)
     assert forgotten == 200 - 4  # those told from one network: a sixteenth of the book
-    (peers,) = solo.sent(2, solo.hear(2, GetPeers()))
-    assert isinstance(peers, Peers)
-    assert peers.records[0] == record_of(1).sealed
     solo.lose(1)
     dialled = {e.address for e in solo.wait(1) if isinstance(e, Connect)}
     assert Address("tcp://127.0.0.1:20001", record_of(1).body.transport_key) in dialled

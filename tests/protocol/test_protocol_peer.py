@@ -294,6 +294,7 @@ histories = st.lists(episodes, max_size=30).map(
 )
 BUSY = ProtocolConfig(
     view_size=2,
+    neighbors_max=4,
     downloads_max=1,
     faults_max=6,
     book_size=3,
@@ -320,7 +321,7 @@ def play(history: list[Timed], seed: int) -> list[Effects]:
             assert solo.machine.next_deadline_ns > solo.now_ns
         solo.now_ns = end_ns
         played.append(solo.feed(event))
-        assert len(solo.machine.neighbors) <= 2 * BUSY.view_size
+        assert len(solo.machine.neighbors) <= BUSY.neighbors_max
         assert id_of(0) not in solo.machine.neighbors
     return played
 
