@@ -25,3 +25,11 @@ def test_the_benchmark_of_averaging_runs():
     assert ended.returncode == 0, ended.stderr
     for row in ("gossipjax", "CURVE"):
         assert row in ended.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_slow_links_runs():
+    command = [sys.executable, str(BENCHMARKS / "bench_wan.py"), "--quick"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Time to a loss" in ended.stdout
