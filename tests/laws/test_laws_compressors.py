@@ -32,13 +32,12 @@ def every(*, where: Any = lambda case: True):
 
 
 class Compiled:
-    """Compress and decompress again, compiled once for one tree and once for PEERS of them."""
+    """Compress and decompress again, compiled once."""
 
     def __init__(self, case: CompressorCase):
         self.compressor = case.make()
         self.traces = 0
         self.there_and_back = jax.jit(self._there_and_back)
-        self.all_there_and_back = jax.jit(jax.vmap(self._there_and_back))
         self.decompress = jax.jit(self.compressor.decompress)
 
     def _there_and_back(self, tree: Any, key: jax.Array):
@@ -46,10 +45,6 @@ class Compiled:
         state = self.compressor.init(tree)
         payload, state = self.compressor.compress(state, tree, key)
         return payload, self.compressor.decompress(payload, tree)
-
-    @functools.cached_property
-    def together(self) -> Any:
-        return self.all_there_and_back(tree(3, PEERS), KEYS)
 
 
 @functools.cache
@@ -74,14 +69,16 @@ def test_jit_equals_eager(case: CompressorCase):
     assert_close(eager, it.there_and_back(whole, KEYS[2])[0])
 
 
+@pytest.mark.slow  # one more compilation; the laws of algorithms hold the simulator to it, too
 @every()
 def test_vmap_equals_loop(case: CompressorCase):
     it = compiled(case)
+    together = jax.jit(jax.vmap(it.there_and_back))(tree(3, PEERS), KEYS)
     for peer in (0, PEERS - 1):
         alone = it.there_and_back(pick(tree(3, PEERS), peer), KEYS[peer])
-        assert_close(pick(it.together, peer), alone)
+        assert_close(pick(together, peer), alone)
         if case.exact:
-            assert_same(pick(it.together, peer), alone)
+            assert_same(pick(together, peer), alone)
 
 
 @every()
@@ -94,7 +91,9 @@ def test_zeros_are_told_as_zeros(case: CompressorCase):
 
 @every()
 def test_is_a_contraction(case: CompressorCase):
-    sent, told = tree(3, PEERS)["kernel"], np.asarray(compiled(case).together[1]["kernel"])
+    trees, it = tree(3, PEERS), compiled(case)
+    decoded = [it.there_and_back(pick(trees, p), KEYS[p])[1] for p in range(PEERS)]
+    sent, told = trees["kernel"], np.stack([one["kernel"] for one in decoded])
     assert np.square(sent - told).sum() <= (1 - case.kept + 0.01) * np.square(sent).sum()
     assert np.abs(told).max() > 0
 
