@@ -42,6 +42,7 @@ class Records:
         self.book = Book(config.book_size)
         self._own = own
         self._own_id = record_author(own.body)
+        self._run = RunId(own.body.run)
         self._suite = suite
         self._rng = rng
         self._neighbors = neighbors
@@ -162,7 +163,7 @@ class Records:
     # ---- details -------------------------------------------------------------------------------
 
     def _open(self, sealed: Sealed, now_ns: Nanoseconds) -> Verified[PeerRecord]:
-        return open_record(sealed, RunId(self._own.body.run), self._suite, self.now_s(now_ns))
+        return open_record(sealed, self._run, self._suite, self.now_s(now_ns))
 
     def _newest(self, peer: PeerId) -> Verified[PeerRecord]:
         """Of what a neighbor has greeted with and what others tell of it."""

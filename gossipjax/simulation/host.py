@@ -307,7 +307,11 @@ class SimulatedHost(Participant):
     # ---- effects -----------------------------------------------------------------------------
 
     def _carry_out(self, effect: Effect) -> None:
-        match effect:
+        match effect:  # most frequent first
+            case Learn():
+                self.disk.remember(effect.record.sealed, effect.record.body.sign_key)
+            case Forget():
+                self.disk.forget(effect.record.body.sign_key)
             case Inspect():
                 wait_ns = self._draws.below(self.world.inspect_ns_max)
                 self.world.schedule.after(wait_ns, self._inspect, effect)
@@ -320,10 +324,6 @@ class SimulatedHost(Participant):
                 self.send(packet.peer, packet.message, packet.data)
             case Disconnect():
                 self.disconnect(effect.peer)
-            case Learn():
-                self.disk.remember(effect.record.sealed, effect.record.body.sign_key)
-            case Forget():
-                self.disk.forget(effect.record.body.sign_key)
             case SignRecord():
                 sequence = EPOCH_S * 1000 + self.world.schedule.now_ns // MILLION
                 self.record = self._seal_record(sequence, self.record.body.addresses)

@@ -192,7 +192,7 @@ class Network:
         checksum = zlib.crc32(raw)
         for arrival_ns in arrivals_ns:
             link.bulk_queued += bulk
-            self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum)
+            self.schedule.at(arrival_ns, self._arrive, link, message, data, checksum, bulk)
         return True
 
     def close(self, link: Link, *, silently: bool = False) -> None:
@@ -270,10 +270,14 @@ class Network:
         return arrival_ns
 
     def _arrive(
-        self, link: Link, message: AnyMessage, data: bytes | memoryview | None, checksum: int
+        self,
+        link: Link,
+        message: AnyMessage,
+        data: bytes | memoryview | None,
+        checksum: int,
+        bulk: bool,
     ) -> None:
-        if is_bulk(message):
-            link.bulk_queued -= 1
+        link.bulk_queued -= bulk
         other = link.other
         if other.is_open and not link.is_doomed:
             self.trace.add(self.schedule.now_ns, other.owner.index, checksum)
