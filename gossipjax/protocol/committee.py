@@ -8,6 +8,8 @@ goes before the judges, whose seats are counted with the receiver's own weights.
 import hashlib
 from typing import NamedTuple
 
+import msgspec
+
 from gossipjax.crypto.ecvrf import InvalidProof
 from gossipjax.crypto.identity import Identity
 from gossipjax.crypto.suite import CryptoSuite
@@ -43,9 +45,15 @@ _SUBJECTIVE = (Verdict.HARMFUL, Verdict.WITHHELD)
 
 
 class Spread(NamedTuple):
-    """Tell some neighbors."""
+    """Tell some neighbors.
+
+    Attributes:
+        message: what.
+        convicts: whose ban it proves to everybody, whenever they hear of it.
+    """
 
     message: Ballot | Certificate | Evidence
+    convicts: PeerId | None = None
 
 
 class Approve(NamedTuple):
@@ -120,12 +128,16 @@ class _Suspicion(NamedTuple):
     Attributes:
         teller: who says so and answers for it; None: this peer itself.
         epoch: when.
+        accuser: who has signed that there is a fault, and answers for it in place of the teller.
+        accusation: its vote, and what is needed to check it.
     """
 
     author: Verified[PeerRecord]
     header: Verified[UpdateHeader]
     teller: PeerId | None
     epoch: int
+    accuser: PeerId | None = None
+    accusation: Certificate | None = None
 
 
 class _Conviction(NamedTuple):
@@ -229,11 +241,7 @@ class CommitteeMachine:
             return []
         verified = open_vote(sealed, vote, standing.sign_key, self._suite)
         alpha = self._alpha(vote.case, case, vote.role, vote.beacon)
-        try:
-            beta = self._suite.verify_proof(standing.vrf_key, alpha, vote.proof)
-        except InvalidProof as error:
-            raise RemoteProtocolError("proof", str(error)) from None
-        return self._count(case, verified, beta)
+        return self._count(case, verified, self._proven(standing.vrf_key, alpha, vote.proof))
 
     def suspect(
         self,
@@ -255,14 +263,61 @@ class CommitteeMachine:
             teller: who says so; None: this peer itself.
             epoch: the present one.
         """
-        key = (case_of(header.sealed.body), draw)
+        return self._look_at(draw, _Suspicion(author, header, teller, epoch))
+
+    def on_accusation(
+        self,
+        author: Verified[PeerRecord],
+        header: Verified[UpdateHeader],
+        accusation: Certificate,
+        teller: PeerId,
+        epoch: int,
+    ) -> list[Consequence]:
+        """Somebody has signed that there is a fault: there is one, or that was a lie.
+
+        The accuser need not have had a seat, nor the beacon value have been one: whoever signs a
+        finding answers for it.
+
+        Args:
+            author: the author's record.
+            header: of the update.
+            accusation: with one vote.
+            teller: who has passed it on.
+            epoch: the present one.
+
+        Raises:
+            RemoteProtocolError: `malformed`, `signature` or `proof`.
+        """
+        (sealed,) = accusation.votes
+        vote, case_id = decode_body(Vote, sealed.body), case_of(header.sealed.body)
+        about = (vote.run, vote.case, vote.epoch, vote.beacon, vote.role, vote.verdict)
+        claimed = (self._run, case_id, accusation.epoch, _digest(accusation.beacon))
+        accuser = PeerId(vote.voter)
+        standing = self._ledger.standing(accuser)
+        if about != (*claimed, Role.AUDIT, Verdict.FAULT) or standing is None:
+            return []
+        if self._ledger.is_banned(accuser, epoch) or accuser == PeerId(header.body.author):
+            return []
+        open_vote(sealed, vote, standing.sign_key, self._suite)
+        alpha = role_input(self._run, Role.AUDIT, vote.epoch, accusation.beacon, case_id)
+        beta = self._proven(standing.vrf_key, alpha, vote.proof)
+        return self._look_at(beta, _Suspicion(author, header, teller, epoch, accuser, accusation))
+
+    def _look_at(self, draw: bytes, suspicion: _Suspicion) -> list[Consequence]:
+        key = (case_of(suspicion.header.sealed.body), draw)
         if key in self._rechecks or key in self._suspicions:
             return []
-        told = sum(suspicion.teller == teller for suspicion in self._suspicions.values())
+        told = sum(other.teller == suspicion.teller for other in self._suspicions.values())
         if told >= _SUSPICIONS_PER_TELLER_MAX:
             return []
-        self._suspicions[key] = _Suspicion(author, header, teller, epoch)
-        return [Audit(author, header, Role.AUDIT, draw)]
+        self._suspicions[key] = suspicion
+        return [Audit(suspicion.author, suspicion.header, Role.AUDIT, draw)]
+
+    def _proven(self, vrf_key: bytes, alpha: bytes, proof: bytes) -> bytes:
+        try:
+            return self._suite.verify_proof(vrf_key, alpha, proof)
+        except InvalidProof as error:
+            raise RemoteProtocolError("proof", str(error)) from None
 
     def on_audited(self, case_id: bytes, draw: bytes, verdict: Verdict | None) -> list[Consequence]:
         """The result of an audit: of one's own, of somebody's finding, or of an appeal."""
@@ -390,7 +445,7 @@ class CommitteeMachine:
                 case.epoch + 1,
                 is_accuser=True,
             )
-            return convicted + self._show(case, Role.AUDIT, Verdict.FAULT) if convicted else []
+            return convicted + self._show_accusation(case, accuser) if convicted else []
         return []
 
     def _convict_of_fault(self, case: _Case, draw: bytes) -> list[Consequence]:
@@ -402,9 +457,15 @@ class CommitteeMachine:
     ) -> list[Consequence]:
         if verdict is Verdict.FAULT:
             return self._prove(suspicion.author, suspicion.header, draw, suspicion.epoch)
-        if verdict is Verdict.SOUND and suspicion.teller is not None:
-            return [Refuse(suspicion.teller, "evidence")]
-        return []
+        if verdict is not Verdict.SOUND:
+            return []
+        author, header, teller, epoch, accuser, accusation = suspicion
+        if accuser is not None and accusation is not None:
+            reason = "false accusation"
+            found = self._convict(author, header, accuser, reason, draw, epoch, is_accuser=True)
+            again = msgspec.structs.replace(accusation, hops=self._rules.rumor_hops)
+            return [*found, Spread(again, accuser)] if found else []
+        return [] if teller is None else [Refuse(teller, "evidence")]
 
     def _prove(
         self,
@@ -419,7 +480,8 @@ class CommitteeMachine:
         if not found:
             return []
         hops = self._rules.rumor_hops
-        return [*found, Spread(Evidence(hops, author.sealed, (header.sealed,), draw))]
+        evidence = Evidence(hops, author.sealed, (header.sealed,), draw)
+        return [*found, Spread(evidence, accused)]
 
     def _judge(self, case: _Case, vote: Vote, draw: bytes) -> list[Consequence]:
         """The judges have decided."""
@@ -488,6 +550,15 @@ class CommitteeMachine:
             beacon=case.beacons[beacon],
             votes=tuple(votes[: limits.VOTES_PER_CERTIFICATE_MAX]),
         )
+
+    def _show_accusation(self, case: _Case, accuser: PeerId) -> list[Consequence]:
+        """The vote by which an accuser has lied: others find that, whenever they hear of it."""
+        for beacon in case.beacons:
+            count = case.counted(Role.AUDIT, beacon).get(accuser)
+            if count is not None and count.verdict is Verdict.FAULT:
+                shown = self._certificate(case, Role.AUDIT, Verdict.FAULT, beacon)
+                return [Spread(msgspec.structs.replace(shown, votes=(count.sealed,)), accuser)]
+        return []
 
     def _show(self, case: _Case, role: Role, verdict: Verdict) -> list[Consequence]:
         """What convicts, all in one message: some have missed a part of it."""

@@ -20,7 +20,6 @@ from gossipjax.protocol.opening import Opener
 from gossipjax.protocol.rng import SplitMix64
 from gossipjax.protocol.rules import Rules
 from gossipjax.types import Nanoseconds, PeerId
-from gossipjax.wire.codec import decode_body
 from gossipjax.wire.envelope import Verified, open_claim, open_header, open_record, record_author
 from gossipjax.wire.messages import (
     Ballot,
@@ -112,7 +111,7 @@ class VerificationMachine:
         )
         self._committee = CommitteeMachine(opener.run, own_id, identity, suite, self.ledger, rules)
         self._held = BoundedDict[bytes, Committed](_HELD_MAX)
-        self._proofs = BoundedDict[PeerId, Evidence](_PROOFS_MAX)
+        self._proofs = BoundedDict[PeerId, Evidence | Certificate](_PROOFS_MAX)
         self._signed = BoundedDict[tuple[PeerId, int], Verified[UpdateHeader]](_HELD_MAX)
         self._interval_ns: Nanoseconds = rules.epoch_s * _SECOND // _EXCHANGES_PER_EPOCH
         self.next_deadline_ns: Nanoseconds = 0
@@ -253,7 +252,7 @@ class VerificationMachine:
             case Case():
                 return self._on_case(rumor, now_s, others)
             case Certificate():
-                return self._on_certificate(rumor, now_s, others)
+                return self._on_certificate(sender, rumor, now_s, others)
             case Evidence():  # pragma: no branch (there is no other rumor)
                 return self._on_evidence(sender, rumor, now_s, others)
 
@@ -283,11 +282,8 @@ class VerificationMachine:
                 del self._proofs[peer]
         if not self._proofs:
             return []
-        (evidence,) = self._rng.sample(list(self._proofs.values()), 1)
-        return self._pass_on(evidence, neighbors, self._rules.rumor_hops)
-
-    def _keep(self, evidence: Evidence) -> None:
-        self._proofs[record_author(decode_body(PeerRecord, evidence.author.body))] = evidence
+        (proof,) = self._rng.sample(list(self._proofs.values()), 1)
+        return self._pass_on(proof, neighbors, self._rules.rumor_hops)
 
     def _open_cases(self, neighbors: Sequence[PeerId]) -> Effects:
         """Of the updates committed two epochs ago, those that the last value has drawn."""
@@ -346,9 +342,13 @@ class VerificationMachine:
         return self._pass_on(case, neighbors, hops)
 
     def _on_certificate(
-        self, certificate: Certificate, now_s: int, neighbors: Sequence[PeerId]
+        self, sender: PeerId, certificate: Certificate, now_s: int, neighbors: Sequence[PeerId]
     ) -> Effects:
         """As the case, and then each of the votes: it is believed as far as they are."""
+        if len(certificate.votes) == 1:
+            found = self._on_accusation(sender, certificate, now_s)
+            if found:
+                return found
         effects: Effects = []
         opened = self._opened(certificate, now_s)
         if opened is not None:
@@ -362,6 +362,17 @@ class VerificationMachine:
         if not counts:
             return effects
         return effects + self._pass_on(certificate, neighbors, certificate.hops - 1)
+
+    def _on_accusation(self, sender: PeerId, certificate: Certificate, now_s: int) -> Effects:
+        """One vote may be a false one of a fault, of whatever time: that is looked at."""
+        author = self._open_author(certificate.author, now_s)
+        if author is None:
+            return []
+        _, manifest_digest, payload_bytes, suite = self._opener
+        header = open_header(certificate.header, author.body, manifest_digest, payload_bytes, suite)
+        epoch = self.beacon.epoch
+        found = self._committee.on_accusation(author, header, certificate, sender, epoch)
+        return self._carry_out(found, (), 0)
 
     def _opened(
         self, case: Case | Certificate, now_s: int
@@ -445,7 +456,7 @@ class VerificationMachine:
         if peer == self._own_id or self.ledger.is_banned(peer, self.beacon.epoch):
             return []
         self.ledger.ban(peer, self.beacon.epoch)
-        self._keep(evidence)
+        self._proofs[peer] = evidence
         digest = hashlib.sha256(b"".join(sealed.body for sealed in evidence.headers)).digest()
         return [
             Ban(peer, reason, digest, sequence),
@@ -458,8 +469,8 @@ class VerificationMachine:
         effects: Effects = []
         for one in found:
             if isinstance(one, Spread):
-                if isinstance(one.message, Evidence):
-                    self._keep(one.message)
+                if one.convicts is not None and not isinstance(one.message, Ballot):
+                    self._proofs[one.convicts] = one.message
                 effects += self._pass_on(one.message, neighbors, hops)
                 continue
             if isinstance(one, Approve):

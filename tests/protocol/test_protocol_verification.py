@@ -286,11 +286,11 @@ def test_whoever_publishes_what_is_not_finite_is_audited_at_once():
     assert not [e for e in effects if isinstance(e, Audit)]
 
 
-def told(peer: Solo, seconds: int) -> list[Evidence]:
-    """Evidence that is sent while nothing happens."""
-    sent: list[Evidence] = []
+def told(peer: Solo, seconds: int) -> list[Evidence | Certificate]:
+    """What proves, and is sent while nothing happens."""
+    sent: list[Evidence | Certificate] = []
     for _ in range(seconds):
-        sent += [r for r in rumors(peer.wait(1)) if isinstance(r, Evidence)]
+        sent += [r for r in rumors(peer.wait(1)) if isinstance(r, Evidence | Certificate)]
         for neighbor in list(peer.machine.neighbors):
             peer.feed(Received(neighbor, Tickets(())))
     return sent
@@ -375,10 +375,12 @@ def test_a_case_of_another_form_is_the_senders_fault():
     assert refusals(peer.hear(2, Case(6, record_of(1).sealed, header, epoch, value))) == ["shape"]
 
 
-def seated(case: Case, role: Role, number: int, verdict: Verdict) -> Sealed:
+def seated(
+    case: Case, role: Role, number: int, verdict: Verdict, prover: int | None = None
+) -> Sealed:
     identifier = case_of(case.header.body)
     alpha = role_input(RUN, role, case.epoch, case.beacon, identifier)
-    proof, _ = SUITE.prove(identity_of(number).vrf_seed, alpha)
+    proof, _ = SUITE.prove(identity_of(prover or number).vrf_seed, alpha)
     vote = Vote(
         run=RUN,
         voter=id_of(number),
@@ -543,6 +545,51 @@ def test_what_has_not_come_of_the_last_values_is_not_pulled_and_not_charged():
     ahead = update_of(1, 4, claim=RoundClaim(0, 15, 3, bytes(32), now + 1, bytes(64)))
     assert newcomer.hear(1, Offer(ahead.header.sealed)) == []
     assert roots(newcomer.hear(1, Offer(CLAIMED.header.sealed))) == [CLAIMED.header.body.root]
+
+
+def accusation(verdict: Verdict = Verdict.FAULT, role: Role = Role.AUDIT) -> Certificate:
+    """What peer 3 has signed of an update of peer 1, long ago and under a value of its own."""
+    case = Case(1, record_of(1).sealed, CLAIMED.header.sealed, 5, bytes(range(64)))
+    vote = seated(case, role, 3, verdict)
+    return Certificate(6, case.author, case.header, case.epoch, case.beacon, (vote,))
+
+
+def test_a_false_accusation_convicts_before_a_peer_that_has_seen_nothing_else():
+    peer = solo(2, 3, 4, 5)
+    effects = peer.hear(2, accusation())
+    assert [type(e) for e in effects] == [Audit]
+    assert peer.hear(4, accusation()) == [], "one audit is enough"
+    found = redone(peer, effects, Verdict.SOUND)
+    assert bans(found) == [(id_of(3), "false accusation")]
+    assert rumors(found) == [accusation()] * 3
+    assert accusation() in told(peer, 40), "in every epoch"
+    assert peer.hear(4, accusation()) == []
+
+
+def test_an_accusation_that_is_true_convicts_the_author():
+    peer = solo(2, 3, 4, 5)
+    found = redone(peer, peer.hear(2, accusation()), Verdict.FAULT)
+    assert bans(found) == [(id_of(1), "fault")]
+    assert redone(solo(2, 3), solo(2, 3).hear(2, accusation()), None) == []
+
+
+def test_what_accuses_nobody_falsely_is_dropped_and_what_is_forged_refused():
+    peer = solo(2, 3, 4, 5)
+    for harmless in (accusation(Verdict.SOUND), accusation(role=Role.JUDGE)):
+        assert peer.hear(2, harmless) == []
+    other = structs.replace(accusation(), epoch=6)
+    assert peer.hear(2, other) == []
+    assert solo(2).hear(2, accusation()) == [], "of a stranger"
+    forged = Sealed(accusation().votes[0].body, bytes(64))
+    assert refusals(peer.hear(2, structs.replace(accusation(), votes=(forged,)))) == ["signature"]
+    false = seated(
+        Case(1, record_of(1).sealed, CLAIMED.header.sealed, 5, bytes(range(64))),
+        Role.AUDIT,
+        3,
+        Verdict.FAULT,
+        prover=4,
+    )
+    assert refusals(peer.hear(2, structs.replace(accusation(), votes=(false,)))) == ["proof"]
 
 
 def test_a_case_that_is_not_taken_is_not_passed_on_either():
