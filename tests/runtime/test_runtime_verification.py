@@ -49,8 +49,9 @@ def test_a_cheat_among_real_peers_is_banned_by_all_and_no_other(policy):
 
         def after_round(record):
             records[index] = record
-            done = [bool(records.get(peer, {}).get("banned")) for peer in range(PEERS - 1)]
-            if all(done) or time.monotonic() > deadline_s:
+            others = [records.get(peer, {}) for peer in range(PEERS - 1)]
+            is_done = all(other.get("banned") and other["updates_mixed"] for other in others)
+            if is_done or time.monotonic() > deadline_s:
                 stop.set()
             time.sleep(0.1)  # a round of a real model
 
