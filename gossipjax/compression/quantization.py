@@ -74,9 +74,7 @@ def int2(block: int = 32) -> Compressor:
 
 def _on_grid(bits: int, block: int) -> Compressor:
     require_at_least(1, block=block)
-    top = 2**bits - 1
-    rows = 8 // bits
-
+    top, rows = 2**bits - 1, 8 // bits
     shifts = (bits * np.arange(rows, dtype=np.int32))[:, None, None]
 
     def compress(array: jax.Array, seed: jax.Array) -> Grid:
@@ -103,9 +101,11 @@ def _on_grid(bits: int, block: int) -> Compressor:
 
     def retold(payload: Grid, array: jax.Array) -> jax.Array:
         # On the author's grid, which goes on beyond its extremes: cut off there, what is larger
-        # would never be pulled back.
-        codes = floors(cut(array, rows, block), payload.scales, payload.seed)
-        return joined(values(codes, payload.scales, payload.seed), array)
+        # would never be pulled back. A grid of zeros alone is exact.
+        blocks = cut(array, rows, block)
+        told = values(floors(blocks, payload.scales, payload.seed), payload.scales, payload.seed)
+        is_exact = payload.scales.reshape(rows, -1, 1) == 0
+        return joined(jnp.where(is_exact, blocks, told), array)
 
     return by_leaf(compress, decompress, retold)
 
