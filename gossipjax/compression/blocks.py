@@ -20,6 +20,19 @@ def cut(array: jax.Array, rows: int, block: int) -> Blocks:
     return matrix.reshape(rows, -1, block)
 
 
+_LARGE = 1 << 14
+
+
+def fitting(block: int, rows: int, size: int) -> int:
+    """The block of an array: `block`; of a large one down to half of it if that needs no padding.
+
+    Padding a large array takes as long as all that is done with its blocks.
+    """
+    length = -(-size // rows)
+    smallest = block // 2 if size >= _LARGE else block - 1
+    return next((b for b in range(block, smallest, -1) if length % b == 0), block)
+
+
 def joined(blocks: Blocks, like: jax.Array) -> jax.Array:
     """The array of the shape and dtype of `like` that was cut into these blocks."""
     rows = blocks.shape[0]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gossipjax.compression.base import Compressor, by_leaf
-from gossipjax.compression.blocks import cut, joined
+from gossipjax.compression.blocks import cut, fitting, joined
 from gossipjax.compression.packing import bits_for, pack_bits, unpack_bits
 from gossipjax.compression.seeds import uniform
 from gossipjax.mixing.checks import require_at_least, require_below
@@ -50,7 +50,8 @@ def int8(block: int = 64) -> Compressor:
     coordinate, and 4 bytes per array. Blocks below 2^-100 are told as zeros.
 
     Args:
-        block: coordinates that share a scale.
+        block: coordinates that share a scale; in arrays from 16,384 coordinates on down to half as
+            many, if that makes whole blocks.
 
     References:
         Schuchman 1964, "Dither signals and their effect on quantization noise"; Dettmers et al.
@@ -78,7 +79,7 @@ def _on_grid(bits: int, block: int) -> Compressor:
     shifts = (bits * np.arange(rows, dtype=np.int32))[:, None, None]
 
     def compress(array: jax.Array, seed: jax.Array) -> Grid:
-        blocks = cut(array, rows, block)
+        blocks = cut(array, rows, fitting(block, rows, array.size))
         scales = _rounded_up(jnp.abs(blocks).max(axis=2)).reshape(-1)
         codes = jnp.clip(floors(blocks, scales, seed), 0, top).astype(jnp.int32)
         packed = (codes << shifts).sum(axis=0).astype(jnp.uint8).reshape(-1)
@@ -95,14 +96,15 @@ def _on_grid(bits: int, block: int) -> Compressor:
 
     def decompress(payload: Grid, like: jax.Array) -> jax.Array:
         count = payload.scales.size // rows
-        packed = jnp.pad(payload.codes, (0, count * block - payload.codes.size))
-        codes = (packed.reshape(count, block).astype(jnp.int32) >> shifts) & top
+        size = fitting(block, rows, like.size)
+        packed = jnp.pad(payload.codes, (0, count * size - payload.codes.size))
+        codes = (packed.reshape(count, size).astype(jnp.int32) >> shifts) & top
         return joined(values(codes.astype(jnp.float32), payload.scales, payload.seed), like)
 
     def retold(payload: Grid, array: jax.Array) -> jax.Array:
         # On the author's grid, which goes on beyond its extremes: cut off there, what is larger
         # would never be pulled back. A grid of zeros alone is exact.
-        blocks = cut(array, rows, block)
+        blocks = cut(array, rows, fitting(block, rows, array.size))
         told = values(floors(blocks, payload.scales, payload.seed), payload.scales, payload.seed)
         is_exact = payload.scales.reshape(rows, -1, 1) == 0
         return joined(jnp.where(is_exact, blocks, told), array)

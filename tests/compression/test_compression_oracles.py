@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from gossipjax import compression
 from gossipjax.compression import Compressor
+from gossipjax.compression.load import load_compressor
 from gossipjax.compression.packing import bits_for, pack_bits, packed_bytes, unpack_bits
 from gossipjax.errors import RemoteProtocolError
 from gossipjax.wire.tensors import check_values, manifest_of
@@ -321,3 +322,19 @@ def test_a_grid_tells_what_is_next_to_nothing_as_nothing():
     tiny = np.full(64, 1e-35, np.float32)
     payload, _ = compression.int4().compress((), tiny, KEY)
     assert not np.asarray(compression.int4().decompress(payload, tiny)).any()
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "int2"])
+@pytest.mark.parametrize("size", [20_000, 19_997])
+def test_large_arrays_take_blocks_that_fit_them(name: str, size: int):
+    compressor = load_compressor(name)
+    array = jax.random.normal(KEY, (size,))
+    (payload,), _ = compressor.compress(compressor.init(array), array, KEY)
+    rows = {"int8": 1, "int4": 2, "int2": 4}[name]
+    length = -(-size // rows)
+    limit = 32 if name == "int2" else 64
+    fits = [b for b in range(limit, limit // 2, -1) if length % b == 0]
+    block = fits[0] if fits else limit
+    assert payload.scales.size == rows * -(-length // block)
+    error = jnp.abs(compressor.decompress((payload,), array) - array)
+    assert error.max() <= jnp.abs(array).max() * 1.01 / (2 ** (8 // rows) - 1)
