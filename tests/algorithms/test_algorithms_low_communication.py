@@ -189,3 +189,19 @@ def test_the_compressor_by_its_name_is_the_compressor():
     decoded = compression.int8().decompress(payload, params)
     np.testing.assert_allclose(decoded, params, atol=float(jnp.abs(params).max()) / 250)
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(payload)) == 40 + 2 + 4
+
+
+def test_a_joiner_takes_what_it_is_told_however_coarsely():
+    algorithm = algorithms.compressed(algorithms.gossip(), "int4")
+    donor, untrained = jax.random.normal(jax.random.key(0), (2, 64))
+    payload, _ = algorithm.share(algorithm.init(donor), donor, jax.random.key(1))
+    gift = Neighbors(
+        payload=jax.tree.map(lambda leaf: leaf[None], payload),
+        weight=jnp.ones(1),
+        staleness=jnp.zeros(1),
+        slot_is_new=jnp.ones(1, bool),
+        self_weight=jnp.float32(0),
+    )
+    mixed, _, _ = algorithm.mix(algorithm.init(untrained), untrained, gift)
+    step = 2 * float(jnp.abs(donor).max()) / 15
+    np.testing.assert_allclose(mixed, donor, atol=0.51 * step)
