@@ -1,7 +1,7 @@
 """What verification makes of cheats.
 
     python tests/simulation/verification_strategies.py --seeds 98
-    python tests/simulation/verification_strategies.py --peers 200 --epochs 8 --seeds 7
+    python tests/simulation/verification_strategies.py --peers 200 --epochs 10 --seeds 7
 
 Prints the tables of docs/decisions/verification-review.md: each seed is one run of one attack, in
 turn. One peer in five misbehaves. `--seconds` begins no further run after so long.
@@ -16,7 +16,7 @@ from gossipjax.simulation.conduct import CONDUCTS
 from gossipjax.simulation.convictions import Convictions, run_attack
 
 RULES = Rules(epoch_s=20, founding_epochs=2)
-LARGE = Rules(epoch_s=60, audit_percent=10, founding_epochs=3)
+LARGE = Rules(epoch_s=60, audit_percent=25, founding_epochs=3)
 """For more than a hundred peers, which take longer to hear of each other."""
 
 ATTACKS: list[str | None] = [None, *CONDUCTS]
