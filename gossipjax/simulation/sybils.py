@@ -30,7 +30,7 @@ class Flood(Struct, frozen=True, kw_only=True):
         networks: /16 networks in which they are.
         honest: honest peers.
         honest_networks: how many networks these are drawn from.
-        view_size: of the honest peers.
+        view_size, neighbors_max: of the honest peers.
         seconds: virtual time.
         seed: of every random choice.
     """
@@ -40,6 +40,7 @@ class Flood(Struct, frozen=True, kw_only=True):
     honest: int = 300
     honest_networks: int = 256
     view_size: int = 16
+    neighbors_max: int = 128
     seconds: int = 400
     seed: int = 7
 
@@ -123,6 +124,7 @@ class _FloodedCluster(Cluster):
                 networks=flood.honest_networks,
                 protocol=ProtocolConfig(
                     view_size=flood.view_size,
+                    neighbors_max=flood.neighbors_max,
                     probe_interval_ns=16 * SECOND,  # fewer keep-alives, to save time
                     suspect_after_ns=48 * SECOND,
                     dead_after_ns=128 * SECOND,

@@ -51,3 +51,10 @@ def test_a_flood_from_few_networks_gets_few_of_the_chosen_places():
     assert shares.chosen < 0.3
     assert shares.partners < 0.5
     assert shares.eclipsed <= 1 / 40
+
+
+def test_a_flood_from_many_networks_gets_its_share_of_networks():
+    """A third of all peers and of all networks; with room for 8 guests, the share is 0.44."""
+    shares = run_flood(Flood(sybils=30, networks=30, honest=60, view_size=8, seconds=240))
+    assert shares.chosen < 0.39
+    assert shares.eclipsed == 0
