@@ -169,7 +169,7 @@ def be_peer(
     }
     if compression != "none":
         settings["compression"] = compression
-        settings["compression_options"] = {"block": 256}  # 8.06 bits; hivemind: 8
+        settings["compression_options"] = {"block": 512}  # 8.03 bits; hivemind: 8
     with gj.join({}, params, **settings) as swarm:
         say(addresses=[swarm.join_string])
         for line in sys.stdin:
