@@ -1,4 +1,4 @@
-"""Data connections: chunks past CURVE, in boxes of AES-256-GCM, which are several times faster.
+"""Data connections: chunks past CURVE, in boxes of AES-256-GCM, which processors help with.
 
 A peer that was dialled tells the other, over CURVE, of a second port, a token that admits to it and
 a secret of which both derive the keys of a `gossipjax.crypto.channel`. The token alone is of no

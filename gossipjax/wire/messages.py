@@ -286,8 +286,8 @@ class DataPort(Message, frozen=True, tag=28):
     """Chunks may take a connection to this port of mine, in boxes that `secret` opens.
 
     Sent once, by the peer that was dialled, over the control connection. `token` admits to the
-    port. A connection sealed with AES-256-GCM is several times faster than CURVE; whoever does not
-    get through to the port gets every chunk over the bulk connection.
+    port. AES-256-GCM takes less of the processor than CURVE; whoever does not get through to the
+    port gets every chunk over the bulk connection.
     """
 
     port: Annotated[int, Meta(ge=1, le=65535)]
