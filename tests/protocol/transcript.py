@@ -23,7 +23,7 @@ from gossipjax.protocol.effects import (
 )
 from gossipjax.protocol.events import Event, PeerConnected, PeerLost, Published
 from gossipjax.wire.envelope import SealedUpdate, record_author
-from gossipjax.wire.messages import GetPeers, Message, Peers, Ping, Pong, Relay, Sealed
+from gossipjax.wire.messages import GetPeers, Message, Peers, Ping, Pong, Relay, RoundClaim, Sealed
 
 KEEP_ALIVES = (Ping, Pong, GetPeers, Peers)
 _PACKETS = ("opening", "answer", "data of the opener", "data of the other one")
@@ -40,10 +40,17 @@ class TalkingMember(Member):
             self.pump.noted(self, event)
         super().feed(event)
 
-    def publish(self, version: int = 0, value: float = 1.0) -> SealedUpdate:
+    def publish(
+        self, version: int = 0, value: float = 1.0, claim: RoundClaim | None = None
+    ) -> SealedUpdate:
         self.sequence += 1
         update = update_of(
-            self.number, self.sequence, version=version, manifest=self.pump.manifest, value=value
+            self.number,
+            self.sequence,
+            version=version,
+            manifest=self.pump.manifest,
+            value=value,
+            claim=claim,
         )
         self.pump.name_update(update, f"{self.letter}{self.sequence}")
         self.pump.write(self, f"publishes {self.letter}{self.sequence}, version {version}")
