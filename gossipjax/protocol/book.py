@@ -42,7 +42,7 @@ class Book:
         self._share = min(size, max(size // SHARES, _SHARE_MIN))
         self._entries: dict[PeerId, Entry] = {}
         # Counts only, and a search when a network is full, which is rare: most networks have one
-        # peer, and a dict for each would be a third of the memory of a book.
+        # peer, and a dict for each takes five times the memory of a count.
         self._crowds = Counter[bytes]()
         self._tellers: dict[bytes, dict[PeerId, None]] = {}
 
