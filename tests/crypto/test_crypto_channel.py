@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipjax.crypto.channel import BOX_OVERHEAD, Channel, InvalidBox, make_channel
+from gossipjax.crypto.channel import BOX_OVERHEAD, Channel, InvalidBox, make_channel, shared_channel
 from gossipjax.crypto.suite import CryptoSuite, ed25519_suite, insecure_suite
 
 SUITES = {"x25519": ed25519_suite(), "insecure": insecure_suite()}
@@ -85,3 +85,11 @@ def test_keys_that_are_no_points_are_refused(field: str, key: bytes):
             binding=b"",
             **keys,
         )
+
+
+def test_two_who_have_a_secret_in_common_have_a_channel():
+    one, other = (shared_channel(bytes(32), opens=opens) for opens in (True, False))
+    assert other.open(True, one.seal(True, b"there")) == b"there"
+    assert one.open(True, other.seal(True, b"back")) == b"back"
+    with pytest.raises(InvalidBox):
+        shared_channel(bytes([1]) * 32, opens=False).open(True, one.seal(True, b"there"))

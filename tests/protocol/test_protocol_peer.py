@@ -32,6 +32,7 @@ from gossipjax.wire import limits
 from gossipjax.wire.address import Address
 from gossipjax.wire.messages import (
     Chunk,
+    DataPort,
     Get,
     GetPeers,
     GetSnapshots,
@@ -42,6 +43,7 @@ from gossipjax.wire.messages import (
     Peers,
     Ping,
     Pong,
+    Round,
     Sealed,
     Snapshot,
     Snapshots,
@@ -176,6 +178,13 @@ def test_a_message_out_of_place_is_refused(message: Any):
     solo = Solo()
     solo.meet(1)
     assert refusals(solo.hear(1, message)) == ["malformed"]
+
+
+@pytest.mark.parametrize("message", [Round(bytes(32), 1, ()), DataPort(1, bytes(32), bytes(32))])
+def test_what_the_shell_takes_is_ignored_where_it_makes_no_sense(message: Any):
+    solo = Solo()
+    solo.meet(1)
+    assert solo.hear(1, message) == []
 
 
 def test_goodbye_to_every_neighbor():

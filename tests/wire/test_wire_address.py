@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from wire_samples import endpoints
 
 from gossipjax.errors import LocalProtocolError, RemoteProtocolError
-from gossipjax.wire.address import Address, format_join, parse_endpoint, parse_join
+from gossipjax.wire.address import Address, format_join, network_of, parse_endpoint, parse_join
 
 KEY = bytes(range(32))
 KEY_TEXT = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
@@ -113,3 +113,17 @@ def test_any_text_is_a_join_string_or_refused(text: str):
         assert len(address.transport_key) == 32
         assert format_join(address).startswith(text.strip()[:-1])
         parse_endpoint(address.endpoint)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "network"),
+    [
+        ("tcp://192.0.2.7:4300", bytes([192, 0])),
+        ("tcp://[2001:db8::1]:4300", bytes([0x20, 0x01, 0x0D, 0xB8])),
+        ("tcp://[::ffff:192.0.2.7]:4300", bytes([192, 0])),
+        ("tcp://peer.example:4300", b"by name"),
+        ("tcp://another.example:1", b"by name"),
+    ],
+)
+def test_the_network_of_an_endpoint(endpoint: str, network: bytes):
+    assert network_of(endpoint) == network
