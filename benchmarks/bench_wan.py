@@ -273,7 +273,7 @@ def _swap(wire: socket.socket, out: np.ndarray, like: np.ndarray) -> np.ndarray:
 def train_by_gossip(
     pipe: Connection, index: int, settings: Row, target: float, limit_s: float, widths: Any
 ) -> None:
-    """Train and exchange until the test loss is reached."""
+    """Train and exchange; tell when the test loss is reached."""
     import gossipjax as gj
 
     training = Training(index, widths)
@@ -286,17 +286,21 @@ def train_by_gossip(
             time.sleep(0.01)
         pipe.send("ready")
         pipe.recv()
-        spent_s, steps, loss = 0.0, 0, float("inf")
-        while loss > target and spent_s < limit_s:
+        spent_s, steps, loss, is_told = 0.0, 0, float("inf"), False
+        while not pipe.poll():  # the other one may need this peer for longer
             started_s = time.perf_counter()
             for _ in range(5):
                 training.step()
                 training.params = swarm.mix(training.params)
             steps += 5
             spent_s += time.perf_counter() - started_s
+            if is_told:
+                continue
             loss = training.test_loss()
-        pipe.send((spent_s, loss, steps, swarm.metrics().bytes_out, swarm.metrics().updates_mixed))
-        pipe.recv()  # the other one may need this peer
+            if loss <= target or spent_s >= limit_s:
+                counts = swarm.metrics()
+                pipe.send((spent_s, loss, steps, counts.bytes_out, counts.updates_mixed))
+                is_told = True
 
 
 def train_alone(pipe: Connection, index: int, steps: int, widths: tuple[int, ...]) -> None:
