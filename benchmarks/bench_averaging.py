@@ -319,7 +319,7 @@ def main() -> None:
     if options.quick:
         print_tables(tables)
     else:
-        report("averaging", tables, options=vars(options))
+        report("averaging", tables, rounds=options.rounds)
     return None
 
 
