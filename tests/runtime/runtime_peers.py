@@ -1,9 +1,10 @@
 """Parts that the tests of this folder share: peers without a model, and strangers."""
 
 import asyncio
+import functools
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -94,6 +95,16 @@ class Listener:
 
     def tell(self, peer: PeerId, message: AnyMessage, data: bytes | None = None) -> None:
         self.links.send(Send(peer, message, data))
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
+
+    return run
 
 
 async def until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:

@@ -1,16 +1,15 @@
 """Data connections over real sockets: chunks take them, strangers gain nothing."""
 
 import asyncio
-import functools
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import zmq
-from runtime_peers import Listener, until
+from runtime_peers import Listener, in_loop, until
 
 from gossipjax.crypto.channel import shared_channel
 from gossipjax.protocol.events import Received
@@ -21,16 +20,6 @@ from gossipjax.wire.codec import encode
 from gossipjax.wire.messages import Chunk, DataPort
 
 CHUNK = Chunk(bytes(32), 0, ())
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
-
-    return run
 
 
 def link_of(listener: Listener, other: Listener) -> Link:

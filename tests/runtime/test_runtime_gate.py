@@ -1,7 +1,6 @@
 """The ZAP handler asked directly, with addresses that a test on one machine cannot have."""
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import zmq
 import zmq.asyncio
+from runtime_peers import in_loop
 
 import gossipjax.runtime.gate
 from gossipjax.runtime.config import load_config
@@ -45,14 +45,6 @@ async def asking(**settings: Any) -> AsyncIterator[Ask]:
     finally:
         answering.cancel()
         context.destroy(0)
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
-
-    return run
 
 
 @in_loop

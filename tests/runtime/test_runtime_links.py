@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 import zmq
 from runtime_peers import (
     Listener,
+    in_loop,
     make_record,
     new_identity,
     receives,
@@ -35,16 +34,6 @@ from gossipjax.wire.codec import decode, encode
 from gossipjax.wire.messages import Chunk, Hello, Leave, Ping, Pong, Sealed
 
 QUICK: dict[str, Any] = {"protocol": {"connect_timeout_ns": 500_000_000}}
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 20))
-
-    return run
 
 
 async def meet(a: Listener, b: Listener) -> None:
